@@ -1,0 +1,150 @@
+"""What a rail is.
+
+A rail is a way for money to arrive. Its code is pure: it builds requests, reads answers, and turns
+webhooks into facts. ``exchange`` sends the requests, keeps the time and writes the rows. So a rail is
+tested with bytes in and values out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from counterfoil.kernel.money import Money
+
+
+class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A request for ``exchange`` to send."""
+
+    method: str
+    url: str
+    headers: dict[str, str] = {}
+    body: bytes = b""
+
+
+class HttpResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """What came back. Header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str] = {}
+    body: bytes = b""
+
+
+class RailRefused(Exception):
+    """The rail understood and said no; asking again will not help. Its words are the message."""
+
+
+class RailUnavailable(Exception):
+    """The rail could not answer now, or its answer made no sense; ask again later."""
+
+
+class BadSignature(Exception):
+    """A webhook is not from whom it claims to be, or cannot be read. Nothing may follow from it."""
+
+
+class CheckoutIntent(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt to be paid, as a rail needs to know it."""
+
+    checkout_id: str
+    amount: Money
+    description: str
+    email: str | None
+    return_url: str
+    """Where the buyer's browser goes afterwards. Holds no secret: rails show it to strangers."""
+    now: datetime
+    expires_at: datetime
+
+
+class OpenedCheckout(msgspec.Struct, frozen=True, kw_only=True):
+    """The rail's side of a checkout: its own reference, and where the buyer pays."""
+
+    reference: str
+    url: str
+
+
+class PaymentFact(msgspec.Struct, frozen=True, kw_only=True):
+    """Money that the rail has proved: final, and in the asset in which it counts for the checkout."""
+
+    reference: str
+    """The rail's own name for this piece of money, unique on the rail for ever."""
+    amount: Money
+    occurred_at: datetime
+    payer: str | None = None
+    details: dict[str, Any] = {}
+
+
+CheckoutState = Literal["open", "processing", "settled", "expired", "failed"]
+
+
+class CheckoutReport(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a rail says about one checkout at one moment. Reports repeat, overlap and arrive in
+    any order; settlement makes one story of them.
+    """
+
+    rail: str
+    reference: str
+    """The rail's reference of the checkout (``OpenedCheckout.reference``)."""
+    checkout_id: str | None
+    """Our id, where the rail carries it back."""
+    state: CheckoutState
+    payments: tuple[PaymentFact, ...] = ()
+    """Every proved payment so far, oldest first."""
+    final: bool
+    """Whether the rail will never say anything else about it, so that asking may stop."""
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True):
+    """A webhook, verified."""
+
+    event_id: str
+    """Unique on the rail; the same for every redelivery of the same news."""
+    type: str
+    occurred_at: datetime
+    reference: str | None
+    """The checkout it is about, by the rail's reference; None when it is about nothing of ours."""
+    report: CheckoutReport | None = None
+    """What it proves by itself. None with a reference means: ask the rail before believing anything."""
+
+
+class Rail(Protocol):
+    """The translations every rail offers. ``S`` in the signatures is the rail's own settings type."""
+
+    name: str
+
+    def assets(self, settings: Any) -> frozenset[str] | None:
+        """The assets it takes; None for any."""
+        ...
+
+    def open_request(self, settings: Any, intent: CheckoutIntent) -> HttpRequest | OpenedCheckout:
+        """How to open a checkout there: a request to send, or the answer itself where none is needed."""
+        ...
+
+    def read_opened(self, settings: Any, response: HttpResponse) -> OpenedCheckout:
+        """The answer to :meth:`open_request`. Raises RailRefused, RailUnavailable."""
+        ...
+
+    def find_request(self, settings: Any, checkout_id: str) -> HttpRequest | None:
+        """How to look a checkout up by our id after an unknown outcome; None where it cannot exist twice."""
+        ...
+
+    def read_found(self, settings: Any, response: HttpResponse) -> OpenedCheckout | None:
+        """The answer to :meth:`find_request`: None when the rail knows no such checkout."""
+        ...
+
+    def read_webhook(self, settings: Any, headers: Mapping[str, str], body: bytes, now: datetime) -> Notice:
+        """Check the signature over the raw bytes, then read. Header names are lower case.
+
+        Raises BadSignature.
+        """
+        ...
+
+    def report_requests(self, settings: Any, reference: str) -> tuple[HttpRequest, ...]:
+        """The questions whose answers make a report; empty where the rail has nothing to ask."""
+        ...
+
+    def read_report(self, settings: Any, responses: tuple[HttpResponse, ...]) -> CheckoutReport:
+        """The answers to :meth:`report_requests`. Raises RailRefused, RailUnavailable."""
+        ...
