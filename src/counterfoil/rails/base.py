@@ -80,8 +80,9 @@ CheckoutState = Literal["open", "processing", "settled", "expired", "failed"]
 
 
 class CheckoutReport(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a rail says about one checkout at one moment. Reports repeat, overlap and arrive in
-    any order; settlement makes one story of them.
+    """All that a rail says about one checkout at one moment.
+
+    Reports repeat, overlap and arrive in any order; settlement makes one story of them.
     """
 
     rail: str
