@@ -74,3 +74,8 @@ def to_uuid(text: str) -> uuid.UUID:
 def from_uuid(prefix: str, value: uuid.UUID) -> str:
     """The id over a UUID."""
     return f"{prefix}_{ulid_text(value.int)}"
+
+
+def first_id(prefix: str, at: datetime) -> str:
+    """The smallest id that could be made at this moment: everything made before sorts before it."""
+    return f"{prefix}_{ulid_text((to_micros(at) // 1000) << _RANDOM_BITS)}"

@@ -53,6 +53,15 @@ def decimals(asset: str) -> int:
     return _ISO_DIGITS.get(asset, get_currency_precision(asset))
 
 
+def is_known(asset: str) -> bool:
+    """Whether there is such a currency or token."""
+    try:
+        decimals(asset)
+    except UnknownAsset:
+        return False
+    return True
+
+
 def assets() -> list[str]:
     """Every code we know, sorted."""
     return sorted({*_TOKENS, *list_currencies()})

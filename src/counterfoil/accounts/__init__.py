@@ -1,0 +1,1 @@
+"""Who sells (tenants), and the programs that may act for them (API keys)."""

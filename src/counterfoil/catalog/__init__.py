@@ -1,0 +1,1 @@
+"""What is sold: products, prices, the benefits they promise, and discounts."""

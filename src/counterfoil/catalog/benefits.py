@@ -1,0 +1,108 @@
+"""Operations on benefits."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+import sqlalchemy as sa
+
+from counterfoil.catalog import products
+from counterfoil.catalog.products import check_slug
+from counterfoil.catalog.tables import benefits
+from counterfoil.catalog.types import DEFAULT_TIER, Benefit, LicenseSpec
+from counterfoil.db.schema import columns, mine
+from counterfoil.db.tx import Tx
+from counterfoil.kernel.errors import Invalid, NotFound
+
+_MAX_SECONDS = 100 * 366 * 86_400
+_MAX_MACHINES = 1_000_000
+
+_LIST = (
+    sa.select(*columns(benefits))
+    .where(mine(benefits), benefits.c.product_id == sa.bindparam("product_id"))
+    .order_by(benefits.c.id)
+)
+_WRITE = (
+    sa.update(benefits)
+    .where(
+        mine(benefits),
+        benefits.c.product_id == sa.bindparam("of_product"),
+        benefits.c.tier == sa.bindparam("of_tier"),
+        benefits.c.kind == sa.bindparam("of_kind"),
+    )
+    .values(spec=sa.bindparam("new_spec"), updated_at=sa.bindparam("now"))
+    .returning(*columns(benefits))
+)
+_REMOVE = sa.delete(benefits).where(mine(benefits), benefits.c.id == sa.bindparam("id")).returning(*columns(benefits))
+
+
+class BenefitTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a tier of a product is to promise."""
+
+    license: LicenseSpec
+    tier: str = DEFAULT_TIER
+    kind: Literal["license"] = "license"
+
+
+def check_license_spec(spec: LicenseSpec) -> None:
+    """Raise Invalid unless the promise can be kept in a license key."""
+    if not 0 <= spec.duration_seconds <= _MAX_SECONDS:
+        raise Invalid.field("license/duration_seconds", f"must be from 0 (for ever) to {_MAX_SECONDS}")
+    if not 0 <= spec.grace_seconds <= _MAX_SECONDS:
+        raise Invalid.field("license/grace_seconds", f"must be from 0 to {_MAX_SECONDS}")
+    if not 0 <= spec.max_machines <= _MAX_MACHINES:
+        raise Invalid.field("license/max_machines", f"must be from 0 (any number) to {_MAX_MACHINES}")
+    check_entitlements("license/entitlements", spec.entitlements)
+
+
+def check_entitlements(field: str, entitlements: list[str]) -> None:
+    """Raise Invalid unless they fit a license key: at most 255, each 1 to 255 bytes of UTF-8, no twins."""
+    if len(entitlements) > 255 or len(set(entitlements)) != len(entitlements):
+        raise Invalid.field(field, "at most 255, each once")
+    for place, name in enumerate(entitlements):
+        try:
+            size = len(name.encode())
+        except UnicodeEncodeError as error:
+            raise Invalid.field(f"{field}/{place}", "must be valid Unicode") from error
+        if not 1 <= size <= 255 or any(ord(char) < 32 for char in name):
+            raise Invalid.field(f"{field}/{place}", "1 to 255 bytes of UTF-8 without control characters")
+
+
+def put(tx: Tx, product_id: str, terms: BenefitTerms) -> Benefit:
+    """Set what a tier promises, from now on: what was quoted before keeps its promise. Raises Invalid, NotFound."""
+    check_slug("tier", terms.tier)
+    check_license_spec(terms.license)
+    product = products.get(tx, product_id)
+    spec: dict[str, Any] = msgspec.to_builtins(terms.license)
+    benefit = Benefit(
+        id=tx.new_id("ben"),
+        product_id=product.id,
+        tier=terms.tier,
+        kind=terms.kind,
+        spec=spec,
+        created_at=tx.now,
+        updated_at=tx.now,
+    )
+    if not tx.insert_if_new(benefits, benefit):
+        where = {"of_product": product.id, "of_tier": terms.tier, "of_kind": terms.kind}
+        row = tx.one(_WRITE, {**where, "new_spec": spec, "now": tx.now})
+        assert row is not None
+        benefit = Benefit(*row)
+    tx.record("benefit.set", "benefit", benefit.id, product_id=product.id, tier=terms.tier, spec=spec)
+    return benefit
+
+
+def list_(tx: Tx, product_id: str) -> list[Benefit]:
+    """Every benefit of a product, all tiers."""
+    return [Benefit(*row) for row in tx.all(_LIST, {"product_id": product_id})]
+
+
+def remove(tx: Tx, benefit_id: str) -> Benefit:
+    """Promise it no longer; what was quoted before keeps its promise. Raises NotFound."""
+    row = tx.one(_REMOVE, {"id": benefit_id})
+    if row is None:
+        raise NotFound("There is no such benefit.", code="benefit_not_found")
+    benefit = Benefit(*row)
+    tx.record("benefit.removed", "benefit", benefit.id, product_id=benefit.product_id, tier=benefit.tier)
+    return benefit

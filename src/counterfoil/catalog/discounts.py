@@ -1,0 +1,258 @@
+"""Operations on discounts, and what a discount takes off a line.
+
+A use is reserved before any rail is asked, redeemed by the order and released on every other way out.
+The limit is a condition of the one UPDATE that counts, so no number of buyers at once can pass it.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+import sqlalchemy as sa
+
+from counterfoil.catalog.products import check_metadata, check_text
+from counterfoil.catalog.tables import discount_redemptions, discounts
+from counterfoil.catalog.types import CatalogStatus, Discount, DiscountKind, DiscountRedemption
+from counterfoil.db.schema import columns, mine
+from counterfoil.db.tx import Tx
+from counterfoil.kernel import money
+from counterfoil.kernel.errors import Conflict, Invalid, NotFound
+from counterfoil.kernel.paging import Page, page_of
+
+_CODE = re.compile(r"[A-Z0-9_-]{1,64}")
+
+_GET = sa.select(*columns(discounts)).where(mine(discounts), discounts.c.id == sa.bindparam("id"))
+_BY_CODE = sa.select(*columns(discounts)).where(mine(discounts), discounts.c.code == sa.bindparam("code"))
+_LIST = (
+    sa.select(*columns(discounts))
+    .where(mine(discounts), discounts.c.id > sa.bindparam("after"))
+    .order_by(discounts.c.id)
+    .limit(sa.bindparam("limit", type_=sa.Integer))
+)
+_SET_STATUS = (
+    sa.update(discounts)
+    .where(mine(discounts), discounts.c.id == sa.bindparam("discount_id"))
+    .values(status=sa.bindparam("new_status"), updated_at=sa.bindparam("now"))
+    .returning(*columns(discounts))
+)
+_USE = (
+    sa.update(discounts)
+    .where(
+        mine(discounts),
+        discounts.c.id == sa.bindparam("discount_id"),
+        sa.or_(discounts.c.usage_limit.is_(None), discounts.c.times_used < discounts.c.usage_limit),
+    )
+    .values(times_used=discounts.c.times_used + 1, updated_at=sa.bindparam("now"))
+)
+_GIVE_BACK = (
+    sa.update(discounts)
+    .where(mine(discounts), discounts.c.id == sa.bindparam("discount_id"))
+    .values(times_used=discounts.c.times_used - 1, updated_at=sa.bindparam("now"))
+)
+_REDEMPTIONS = (
+    sa.select(*columns(discount_redemptions))
+    .where(mine(discount_redemptions), discount_redemptions.c.checkout_id == sa.bindparam("checkout_id"))
+    .order_by(discount_redemptions.c.discount_id)
+)
+_MOVE_REDEMPTION = (
+    sa.update(discount_redemptions)
+    .where(
+        mine(discount_redemptions),
+        discount_redemptions.c.id == sa.bindparam("redemption_id"),
+        discount_redemptions.c.status == sa.bindparam("from_status"),
+    )
+    .values(status=sa.bindparam("to_status"), updated_at=sa.bindparam("now"))
+)
+
+
+class NewDiscount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What it takes to make a discount."""
+
+    kind: DiscountKind
+    code: str
+    amount: int = 0
+    asset: str | None = None
+    description: str = ""
+    product_ids: list[str] = []
+    tiers: list[str] = []
+    usage_limit: int | None = None
+    starts_at: datetime | None = None
+    expires_at: datetime | None = None
+    metadata: dict[str, Any] = {}
+
+
+def normalize_code(code: str) -> str:
+    """Codes are the same in either case and with blanks around them."""
+    return code.strip().upper()
+
+
+def _check(new: NewDiscount, code: str) -> None:
+    if not _CODE.fullmatch(code):
+        raise Invalid.field("code", "1 to 64 letters, digits, hyphens and underscores")
+    most = 10_000 if new.kind == "percentage" else money.MAX_AMOUNT
+    if not 0 <= new.amount <= most or (new.kind == "free" and new.amount):
+        raise Invalid.field("amount", "basis points up to 10000 for percentage, minor units otherwise, 0 for free")
+    if (new.asset is not None) != (new.kind in {"flat", "set_price"}):
+        raise Invalid.field("asset", "flat and set_price are in an asset, percentage and free are not")
+    if new.asset is not None and not money.is_known(new.asset):
+        raise Invalid.field("asset", "not a currency or token we know", code="unknown_asset")
+    if new.usage_limit is not None and not 1 <= new.usage_limit <= money.MAX_AMOUNT:
+        raise Invalid.field("usage_limit", "at least 1, or left out")
+    for name, moment in (("starts_at", new.starts_at), ("expires_at", new.expires_at)):
+        if moment is not None and moment.tzinfo is None:
+            raise Invalid.field(name, "needs its time zone")
+    for name in ("product_ids", "tiers"):
+        if any("\x00" in value for value in getattr(new, name)):
+            raise Invalid.field(name, "must not contain control characters")
+    check_text("description", new.description, most=2000)
+    check_metadata("metadata", new.metadata)
+
+
+def create(tx: Tx, new: NewDiscount) -> Discount:
+    """Make a discount. Raises Invalid; Conflict (``code_taken``)."""
+    code = normalize_code(new.code)
+    _check(new, code)
+    discount = Discount(
+        id=tx.new_id("dsc"),
+        code=code,
+        description=new.description,
+        kind=new.kind,
+        amount=new.amount,
+        asset=new.asset,
+        product_ids=new.product_ids,
+        tiers=new.tiers,
+        usage_limit=new.usage_limit,
+        times_used=0,
+        starts_at=new.starts_at,
+        expires_at=new.expires_at,
+        status="active",
+        metadata=new.metadata,
+        created_at=tx.now,
+        updated_at=tx.now,
+    )
+    if not tx.insert_if_new(discounts, discount):
+        raise Conflict(f"There is already a discount with the code {code}.", code="code_taken")
+    tx.record("discount.created", "discount", discount.id, code=code, kind=new.kind)
+    return discount
+
+
+def get(tx: Tx, discount_id: str) -> Discount:
+    """Raise NotFound (``discount_not_found``) when there is none."""
+    row = tx.one(_GET, {"id": discount_id})
+    if row is None:
+        raise NotFound("There is no such discount.", code="discount_not_found")
+    return Discount(*row)
+
+
+def list_(tx: Tx, *, after: str = "", limit: int = 20) -> Page[Discount]:
+    """A page of discounts, oldest first."""
+    return page_of([Discount(*row) for row in tx.all(_LIST, {"after": after, "limit": limit + 1})], limit)
+
+
+def set_status(tx: Tx, discount_id: str, status: CatalogStatus) -> Discount:
+    """Archive a discount or bring it back. Raises NotFound."""
+    row = tx.one(_SET_STATUS, {"discount_id": discount_id, "new_status": status, "now": tx.now})
+    if row is None:
+        raise NotFound("There is no such discount.", code="discount_not_found")
+    tx.record(f"discount.{'archived' if status == 'archived' else 'updated'}", "discount", discount_id)
+    return Discount(*row)
+
+
+def usable(tx: Tx, code: str) -> Discount:
+    """The discount behind a code, if it can be used now. Raises Invalid with a code that says why not."""
+    code = normalize_code(code)
+    row = tx.one(_BY_CODE, {"code": code}) if _CODE.fullmatch(code) else None
+    if row is None:
+        raise Invalid.field("code", "there is no such code", code="discount_not_found")
+    discount = Discount(*row)
+    if discount.status != "active" or (discount.starts_at and tx.now < discount.starts_at):
+        raise Invalid.field("code", "this code is not in use", code="discount_inactive")
+    if discount.expires_at and tx.now >= discount.expires_at:
+        raise Invalid.field("code", "this code has expired", code="discount_expired")
+    return discount
+
+
+def covers(discount: Discount, product_id: str, tier: str, asset: str) -> bool:
+    """Whether the discount applies to a line: its product, its tier, and its asset where money is named."""
+    return (
+        (not discount.product_ids or product_id in discount.product_ids)
+        and (not discount.tiers or tier in discount.tiers)
+        and (discount.asset is None or discount.asset == asset)
+    )
+
+
+def reduction(discount: Discount, unit_amount: int, quantity: int) -> int:
+    """How much it takes off a line it covers: never more than the line, rounded once, half up."""
+    subtotal = unit_amount * quantity
+    match discount.kind:
+        case "percentage":
+            return money.portion(subtotal, discount.amount)
+        case "flat":
+            return min(discount.amount, subtotal)
+        case "set_price":
+            return max(0, unit_amount - discount.amount) * quantity
+        case "free":
+            return subtotal
+
+
+def reserve(tx: Tx, discount: Discount, checkout_id: str, taken: money.Money) -> None:
+    """Take one use for a checkout. Raises Invalid (``discount_exhausted``) when none is left."""
+    if not tx.execute(_USE, {"discount_id": discount.id, "now": tx.now}):
+        raise Invalid.field("code", "this code has been used up", code="discount_exhausted")
+    redemption = DiscountRedemption(
+        id=tx.new_id("red"),
+        discount_id=discount.id,
+        checkout_id=checkout_id,
+        status="reserved",
+        amount=taken.amount,
+        asset=taken.asset,
+        created_at=tx.now,
+        updated_at=tx.now,
+    )
+    tx.insert(discount_redemptions, redemption)
+
+
+def redemptions_of(tx: Tx, checkout_id: str) -> list[DiscountRedemption]:
+    """The uses a checkout holds or held."""
+    return [DiscountRedemption(*row) for row in tx.all(_REDEMPTIONS, {"checkout_id": checkout_id})]
+
+
+def release(tx: Tx, checkout_id: str) -> None:
+    """Give a checkout's reserved uses back; those redeemed or released already stay as they are."""
+    for redemption in redemptions_of(tx, checkout_id):
+        if _move(tx, redemption, "reserved", "released"):
+            tx.execute(_GIVE_BACK, {"discount_id": redemption.discount_id, "now": tx.now})
+
+
+def redeem(tx: Tx, checkout_id: str) -> bool:
+    """Make a checkout's uses final. A use released in the meantime is taken again if one is left.
+
+    False, with nothing changed, when none is left.
+    """
+    held = redemptions_of(tx, checkout_id)
+    lapsed = [redemption for redemption in held if redemption.status == "released"]
+    for place, redemption in enumerate(lapsed):
+        if not tx.execute(_USE, {"discount_id": redemption.discount_id, "now": tx.now}):
+            for earlier in lapsed[:place]:
+                tx.execute(_GIVE_BACK, {"discount_id": earlier.discount_id, "now": tx.now})
+            return False
+    for redemption in held:
+        if redemption.status != "redeemed":
+            _move(tx, redemption, redemption.status, "redeemed")
+    return True
+
+
+def _move(
+    tx: Tx,
+    redemption: DiscountRedemption,
+    before: Literal["reserved", "redeemed", "released"],
+    after: Literal["redeemed", "released"],
+) -> bool:
+    moved = tx.execute(
+        _MOVE_REDEMPTION,
+        {"redemption_id": redemption.id, "from_status": before, "to_status": after, "now": tx.now},
+    )
+    return moved == 1

@@ -1,0 +1,112 @@
+"""The catalog."""
+
+from counterfoil.db.schema import (
+    check,
+    index,
+    integer,
+    json,
+    moment,
+    one_of,
+    reference,
+    table,
+    text,
+    unique,
+)
+
+products = table(
+    "products",
+    text("id"),
+    text("slug"),
+    text("name"),
+    text("description"),
+    text("image_url", null=True),
+    text("tax_category"),
+    text("status"),
+    json("metadata"),
+    unique("uq_products_slug", "slug"),
+    index("ix_products_status", "status", "id"),
+    one_of("status", "active", "archived"),
+)
+
+benefits = table(
+    "benefits",
+    text("id"),
+    text("product_id"),
+    text("tier"),
+    text("kind"),
+    json("spec"),
+    reference("product_id", "products"),
+    unique("uq_benefits_product", "product_id", "tier", "kind"),
+    one_of("kind", "license"),
+)
+
+prices = table(
+    "prices",
+    text("id"),
+    text("product_id"),
+    text("tier"),
+    text("name"),
+    text("description"),
+    text("asset"),
+    integer("unit_amount"),
+    text("type"),
+    text("interval", null=True),
+    integer("interval_count", null=True),
+    integer("trial_days"),
+    json("country_overrides"),
+    integer("quantity_min"),
+    integer("quantity_max"),
+    text("status"),
+    moment("locked_at", null=True),
+    text("replaces", null=True),
+    json("metadata"),
+    reference("product_id", "products"),
+    index("ix_prices_product", "product_id", "status", "id"),
+    one_of("type", "one_time", "recurring"),
+    one_of("status", "active", "archived"),
+    check("unit_amount", "unit_amount >= 0"),
+    check("quantity", "quantity_min >= 1 AND quantity_max >= quantity_min"),
+    check(
+        "interval",
+        "(type = 'one_time' AND interval IS NULL AND interval_count IS NULL) OR "
+        "(type = 'recurring' AND interval IN ('day', 'week', 'month', 'year') AND interval_count >= 1)",
+    ),
+)
+
+discounts = table(
+    "discounts",
+    text("id"),
+    text("code", null=True),
+    text("description"),
+    text("kind"),
+    integer("amount"),
+    text("asset", null=True),
+    json("product_ids"),
+    json("tiers"),
+    integer("usage_limit", null=True),
+    integer("times_used"),
+    moment("starts_at", null=True),
+    moment("expires_at", null=True),
+    text("status"),
+    json("metadata"),
+    unique("uq_discounts_code", "code", where="code IS NOT NULL"),
+    one_of("kind", "percentage", "flat", "set_price", "free"),
+    one_of("status", "active", "archived"),
+    check("times_used", "times_used >= 0 AND (usage_limit IS NULL OR times_used <= usage_limit)"),
+    check("amount", "amount >= 0 AND (kind <> 'percentage' OR amount <= 10000)"),
+    check("asset", "(kind IN ('flat', 'set_price')) = (asset IS NOT NULL)"),
+)
+
+discount_redemptions = table(
+    "discount_redemptions",
+    text("id"),
+    text("discount_id"),
+    text("checkout_id"),
+    text("status"),
+    integer("amount"),
+    text("asset"),
+    reference("discount_id", "discounts"),
+    unique("uq_discount_redemptions_checkout", "checkout_id", "discount_id"),
+    index("ix_discount_redemptions_discount", "discount_id", "id"),
+    one_of("status", "reserved", "redeemed", "released"),
+)

@@ -1,0 +1,127 @@
+"""Products, prices, benefits and discounts outside the database."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+CatalogStatus = Literal["active", "archived"]
+PriceType = Literal["one_time", "recurring"]
+Interval = Literal["day", "week", "month", "year"]
+DiscountKind = Literal["percentage", "flat", "set_price", "free"]
+
+DEFAULT_TIER = "default"
+
+
+class Product(msgspec.Struct, frozen=True):
+    """Something for sale."""
+
+    id: str
+    slug: str
+    name: str
+    description: str
+    image_url: str | None
+    tax_category: str
+    status: CatalogStatus
+    metadata: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+
+
+class LicenseSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a license benefit promises."""
+
+    duration_seconds: int = 0
+    """How long the license lasts from its issue; 0 = for ever."""
+    grace_seconds: int = 0
+    """How long after expiry online validation still says yes."""
+    max_machines: int = 1
+    """How many machines may hold it at once; 0 = any number."""
+    is_trial: bool = False
+    entitlements: list[str] = []
+    """Feature names, exact and case-sensitive, in this order in the key."""
+
+
+class Benefit(msgspec.Struct, frozen=True):
+    """What a tier of a product promises to whoever buys it."""
+
+    id: str
+    product_id: str
+    tier: str
+    kind: Literal["license"]
+    spec: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+
+
+class CountryOverride(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Another unit amount, in the price's own asset, for buyers in these countries (ISO 3166-1 alpha-2)."""
+
+    countries: list[str]
+    unit_amount: int
+
+
+class Price(msgspec.Struct, frozen=True):
+    """How much one unit of a product's tier costs, in one asset."""
+
+    id: str
+    product_id: str
+    tier: str
+    name: str
+    description: str
+    asset: str
+    unit_amount: int
+    type: PriceType
+    interval: Interval | None
+    interval_count: int | None
+    trial_days: int
+    country_overrides: list[dict[str, Any]]
+    quantity_min: int
+    quantity_max: int
+    status: CatalogStatus
+    locked_at: datetime | None
+    """When it was first quoted; from then on its terms are fixed and a change makes a new price."""
+    replaces: str | None
+    metadata: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+
+
+class Discount(msgspec.Struct, frozen=True):
+    """A price reduction; whoever types its code gets it."""
+
+    id: str
+    code: str | None
+    description: str
+    kind: DiscountKind
+    amount: int
+    """Basis points for a percentage; minor units of ``asset`` for flat and set_price; 0 for free."""
+    asset: str | None
+    product_ids: list[str]
+    """The products it applies to; empty = all."""
+    tiers: list[str]
+    """The tiers it applies to; empty = all."""
+    usage_limit: int | None
+    times_used: int
+    """Reserved and redeemed uses together."""
+    starts_at: datetime | None
+    expires_at: datetime | None
+    status: CatalogStatus
+    metadata: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+
+
+class DiscountRedemption(msgspec.Struct, frozen=True):
+    """One use of a discount: reserved by a checkout, redeemed by its order or released."""
+
+    id: str
+    discount_id: str
+    checkout_id: str
+    status: Literal["reserved", "redeemed", "released"]
+    amount: int
+    asset: str
+    created_at: datetime
+    updated_at: datetime

@@ -1,0 +1,121 @@
+"""PostgreSQL: SQLAlchemy on asyncpg.
+
+Operations stay synchronous and run on the event loop through greenlets, so no threads contend.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from counterfoil.db.base import Database, DatabaseUnavailable
+from counterfoil.db.engines import serializers
+from counterfoil.db.tx import Tx
+from counterfoil.events.types import Actor
+from counterfoil.kernel.clock import Clock
+
+R = TypeVar("R")
+
+_ATTEMPTS = 8
+_TRY_AGAIN = {"40001", "40P01", "55P03"}
+"""serialization_failure, deadlock_detected, lock_not_available (PostgreSQL manual, appendix A)."""
+_AWAY = ("08", "53", "57P")
+"""Classes connection exception and insufficient resources; operator intervention (57P..)."""
+
+
+class PostgresDatabase(Database):
+    """A PostgreSQL server."""
+
+    dialect = "postgresql"
+
+    def __init__(self, url: sa.URL, clock: Clock, *, pool_size: int = 10) -> None:
+        super().__init__(clock, batches_at_once=2)
+        self._engine = create_async_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=20,
+            pool_use_lifo=True,
+            connect_args={
+                "timeout": 5,
+                "server_settings": {
+                    "application_name": "counterfoil",
+                    "lock_timeout": "4s",
+                    "statement_timeout": "30s",
+                    "idle_in_transaction_session_timeout": "60s",
+                    "timezone": "UTC",
+                    "jit": "off",
+                },
+            },
+            **serializers(),
+        )
+
+    async def write(self, work: Callable[[Tx], R], tenant: str, actor: Actor) -> R:
+        """Run ``work`` and commit, again from the start when the database asks for it."""
+
+        def apply(connection: sa.Connection) -> R:
+            tx = Tx(connection, tenant=tenant, actor=actor, now=self.clock.now())
+            answer = work(tx)
+            tx.flush()
+            connection.commit()
+            return answer
+
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return await self._with_connection(apply)
+            except DBAPIError as error:
+                if _sqlstate(error) not in _TRY_AGAIN:
+                    raise
+                if attempt == _ATTEMPTS:
+                    raise DatabaseUnavailable("The database is too busy with this; try again.") from error
+            await asyncio.sleep(random.uniform(0, 0.005 * 2**attempt))  # noqa: S311 # spread, not secret
+        raise AssertionError("unreachable")
+
+    async def read(self, work: Callable[[Tx], R], tenant: str, actor: Actor) -> R:
+        """Run ``work`` in a read-only transaction."""
+
+        def apply(connection: sa.Connection) -> R:
+            tx = Tx(connection, tenant=tenant, actor=actor, now=self.clock.now())
+            return work(tx)
+
+        return await self._with_connection(apply, postgresql_readonly=True)
+
+    async def _with_connection(self, apply: Callable[[sa.Connection], R], **options: Any) -> R:
+        connection: AsyncConnection | None = None
+        try:
+            connection = await self._engine.connect()
+            if options:
+                connection = await connection.execution_options(**options)
+            return await connection.run_sync(apply)
+        except (OperationalError, InterfaceError, PoolTimeout, OSError, DBAPIError) as error:
+            if isinstance(error, DBAPIError) and not _is_away(error):
+                raise
+            raise DatabaseUnavailable("The database cannot be reached.") from error
+        finally:
+            if connection is not None:
+                await connection.close()
+
+    async def close(self) -> None:
+        """Close the pool."""
+        await self._engine.dispose()
+
+
+def _sqlstate(error: DBAPIError) -> str:
+    return str(getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or "")
+
+
+def _is_away(error: DBAPIError) -> bool:
+    state = _sqlstate(error)
+    return error.connection_invalidated or state.startswith(_AWAY) or (not state and not _is_ours(error))
+
+
+def _is_ours(error: DBAPIError) -> bool:
+    """Whether the driver blames the statement, which no retry can mend."""
+    return not isinstance(error, OperationalError | InterfaceError)

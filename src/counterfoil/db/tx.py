@@ -1,0 +1,117 @@
+"""The transaction: all that an operation may touch.
+
+An operation is a plain function whose first argument is a ``Tx``. It has no other way to reach the
+clock, randomness or the database, so it can be retried, and tested without mocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeAlias
+
+import msgspec
+import sqlalchemy as sa
+
+from counterfoil.db.functions import insert_new
+from counterfoil.db.schema import TENANT, row_of
+from counterfoil.events.tables import events
+from counterfoil.events.types import Actor
+from counterfoil.kernel.ids import IdMaker
+from counterfoil.kernel.money import Money
+
+Row: TypeAlias = "sa.Row[*tuple[Any, ...]]"
+"""One row of any statement."""
+
+_INSERT_EVENTS = sa.insert(events)
+_NOTHING: Mapping[str, Any] = {}
+
+
+class Tx:
+    """One tenant's view of one database transaction.
+
+    Every statement it runs gets the parameter ``tenant``; statements are written with
+    ``schema.mine(table)``, so forgetting the tenant is an error rather than a leak.
+    """
+
+    __slots__ = ("_connection", "_events", "actor", "new_id", "now", "tenant")
+
+    def __init__(self, connection: sa.Connection, *, tenant: str, actor: Actor, now: datetime) -> None:
+        self._connection = connection
+        self._events: list[dict[str, Any]] = []
+        self.tenant = tenant
+        self.actor = actor
+        self.now = now
+        self.new_id = IdMaker(now)
+
+    def one(self, statement: sa.Executable, params: Mapping[str, Any] = _NOTHING) -> Row | None:
+        """The only row, or None. More than one row is a defect and raises."""
+        return self._connection.execute(statement, {**params, "tenant": self.tenant}).one_or_none()
+
+    def all(self, statement: sa.Executable, params: Mapping[str, Any] = _NOTHING) -> Sequence[Row]:
+        """Every row."""
+        return self._connection.execute(statement, {**params, "tenant": self.tenant}).all()
+
+    def execute(self, statement: sa.Executable, params: Mapping[str, Any] = _NOTHING) -> int:
+        """Change rows; how many it changed."""
+        return self._connection.execute(statement, {**params, "tenant": self.tenant}).rowcount
+
+    def insert(self, table: sa.Table, *rows: msgspec.Struct) -> None:
+        """Add rows, given as structs that match the table."""
+        if rows:
+            self._connection.execute(_insert_into(table), [self._row(row) for row in rows])
+
+    def insert_if_new(self, table: sa.Table, row: msgspec.Struct) -> bool:
+        """Add a row unless one with the same unique key exists. Whether it was added."""
+        return self._connection.execute(_insert_if_new(table), self._row(row)).rowcount == 1
+
+    def record(
+        self, type_: str, object_kind: str, object_id: str, *, money: Money | None = None, **details: Any
+    ) -> None:
+        """Say that something happened. The event commits, or not, with everything else."""
+        self._events.append(
+            {
+                TENANT: self.tenant,
+                "id": self.new_id("evt"),
+                "type": type_,
+                "object_kind": object_kind,
+                "object_id": object_id,
+                "actor_kind": self.actor.kind,
+                "actor_id": self.actor.id,
+                "amount": money.amount if money else None,
+                "asset": money.asset if money else None,
+                "address": self.actor.address,
+                "user_agent": self.actor.user_agent,
+                "details": details,
+                "created_at": self.now,
+            }
+        )
+
+    def flush(self) -> None:
+        """Write the events recorded so far. The database calls it before it commits."""
+        if self._events:
+            self._connection.execute(_INSERT_EVENTS, self._events)
+            self._events = []
+
+    def _row(self, row: msgspec.Struct) -> dict[str, Any]:
+        values = row_of(row)
+        values[TENANT] = self.tenant
+        return values
+
+
+_inserts: dict[sa.Table, sa.Insert] = {}
+_new_inserts: dict[sa.Table, sa.Insert] = {}
+
+
+def _insert_into(table: sa.Table) -> sa.Insert:
+    statement = _inserts.get(table)
+    if statement is None:
+        statement = _inserts[table] = sa.insert(table)
+    return statement
+
+
+def _insert_if_new(table: sa.Table) -> sa.Insert:
+    statement = _new_inserts.get(table)
+    if statement is None:
+        statement = _new_inserts[table] = insert_new(table)
+    return statement

@@ -1,0 +1,1 @@
+"""Floor 4: work that nobody asks for: expiring, reconciling, tidying."""

@@ -1,0 +1,1 @@
+"""Quotes, checkouts, payments and orders."""

@@ -1,0 +1,1 @@
+"""Floor 3: where money becomes rights, and nowhere else."""

@@ -1,0 +1,166 @@
+"""Opening a checkout: where the catalog's prices and discounts meet a sale."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from counterfoil.catalog import discounts, prices
+from counterfoil.catalog.products import check_metadata, check_text
+from counterfoil.catalog.types import Discount
+from counterfoil.db.tx import Tx
+from counterfoil.kernel.errors import Conflict, Invalid
+from counterfoil.kernel.money import Money
+from counterfoil.rails.base import CheckoutReport, PaymentFact
+from counterfoil.sales import checkouts, quotes
+from counterfoil.sales.quotes import PricedLine, WantedLine
+from counterfoil.sales.types import Checkout
+from counterfoil.settlement.settle import settle
+
+FREE = "free"
+"""The rail of a checkout that costs nothing: no provider is asked."""
+
+_EMAIL = re.compile(r"[^\s@<>\x00-\x1f]{1,64}@[^\s@<>\x00-\x1f]{1,255}")
+
+
+class OpenCheckout(msgspec.Struct, frozen=True, kw_only=True):
+    """What it takes to open a checkout."""
+
+    lines: list[WantedLine]
+    rail: str
+    rail_assets: frozenset[str] | None = None
+    """The assets the rail takes; None = any."""
+    code: str | None = None
+    email: str | None = None
+    note: str | None = None
+    country: str | None = None
+    return_url: str | None = None
+    metadata: dict[str, Any] = {}
+    idempotency_key: str | None = None
+    holds_for: timedelta
+    must_be_free: bool = False
+    """Refuse unless the code makes it cost nothing."""
+
+    def hash(self) -> str:
+        """The same for the same request; how long prices hold is ours to say and does not count."""
+        body = msgspec.structs.replace(self, holds_for=timedelta(0), rail_assets=None)
+        return hashlib.sha256(msgspec.json.encode(body)).hexdigest()
+
+
+class LostRace(Conflict):
+    """Another request with the same key got in first; asking again finds its checkout."""
+
+    default_code = "idempotency_key_in_use"
+    retryable = True
+
+
+def open_checkout(tx: Tx, wanted: OpenCheckout) -> Checkout:
+    """Price a cart, reserve its discount, and open a checkout for it; free ones settle at once.
+
+    With an idempotency key, the checkout that the key opened before is the answer. Raises Invalid,
+    NotFound, LostRace.
+    """
+    request_hash = wanted.hash() if wanted.idempotency_key else None
+    if wanted.idempotency_key and request_hash:
+        known = checkouts.by_idempotency_key(tx, wanted.idempotency_key, request_hash)
+        if known is not None:
+            return known
+    email = _checked(wanted)
+    lines = quotes.price_lines(tx, wanted.lines, country=wanted.country)
+    discount = discounts.usable(tx, wanted.code) if wanted.code is not None else None
+    if discount is not None:
+        lines = apply_discount(discount, lines)
+    total = sum(line.subtotal - line.discount_total for line in lines)
+    if total and wanted.must_be_free:
+        raise Invalid.field("code", "this code does not make it free", code="discount_not_applicable")
+    asset = lines[0].price.asset
+    if total and wanted.rail_assets is not None and asset not in wanted.rail_assets:
+        raise Invalid.field("rail", f"{wanted.rail} does not take {asset}", code="asset_not_supported")
+    fresh = [line.price.id for line in lines if line.price.locked_at is None]
+    if fresh:
+        prices.lock_terms(tx, fresh)
+    cart = quotes.save(tx, lines, country=wanted.country, holds_for=wanted.holds_for, metadata=wanted.metadata)
+    checkout = checkouts.create(
+        tx,
+        checkout_id=tx.new_id("chk"),
+        cart_id=cart.id,
+        rail=wanted.rail if total else FREE,
+        total=Money(cart.total, cart.asset),
+        expires_at=cart.expires_at,
+        email=email,
+        note=wanted.note,
+        return_url=wanted.return_url,
+        idempotency_key=wanted.idempotency_key,
+        request_hash=request_hash,
+    )
+    if checkout is None:
+        raise LostRace("Another request with this Idempotency-Key is in progress.")
+    if discount is not None:
+        discounts.reserve(tx, discount, checkout.id, Money(cart.discount_total, cart.asset))
+    if not total:
+        checkouts.attach(tx, checkout.id, reference=checkout.id, url="")
+        settle(tx, _gift(tx, checkout))
+        return checkouts.get(tx, checkout.id)
+    return checkout
+
+
+def _checked(wanted: OpenCheckout) -> str | None:
+    """Check what the buyer wrote; the address in the form we store and search it."""
+    check_text("note", wanted.note or "", most=2000)
+    check_metadata("metadata", wanted.metadata)
+    if wanted.return_url is not None and not re.fullmatch(r"https?://[^\s\x00-\x1f<>\"]{1,2000}", wanted.return_url):
+        raise Invalid.field("return_url", "must be an http or https address")
+    if wanted.email is None:
+        return None
+    if not _EMAIL.fullmatch(wanted.email):
+        raise Invalid.field("email", "not an e-mail address")
+    return wanted.email.lower()
+
+
+def apply_discount(discount: Discount, lines: list[PricedLine]) -> list[PricedLine]:
+    """Take a discount off every line it covers; a flat amount once, from the first lines on.
+
+    Raises Invalid (``discount_not_applicable``) when it covers none.
+    """
+    flat_left = discount.amount if discount.kind == "flat" else None
+    reduced: list[PricedLine] = []
+    covered = False
+    for line in lines:
+        if not discounts.covers(discount, line.price.product_id, line.price.tier, line.price.asset):
+            reduced.append(line)
+            continue
+        covered = True
+        taken = discounts.reduction(discount, line.unit_amount, line.quantity)
+        if flat_left is not None:
+            taken = min(flat_left, line.subtotal)
+            flat_left -= taken
+        note = {"discount_id": discount.id, "code": discount.code, "amount": taken}
+        reduced.append(msgspec.structs.replace(line, discount_total=taken, discounts=[note]))
+    if not covered:
+        raise Invalid.field("code", "this code is not for anything in the cart", code="discount_not_applicable")
+    return reduced
+
+
+def _gift(tx: Tx, checkout: Checkout) -> CheckoutReport:
+    nothing = PaymentFact(reference=checkout.id, amount=Money(0, checkout.asset), occurred_at=tx.now)
+    return CheckoutReport(
+        rail=FREE, reference=checkout.id, checkout_id=checkout.id, state="settled", payments=(nothing,), final=True
+    )
+
+
+def expire_due(tx: Tx, *, limit: int = 200) -> int:
+    """Expire checkouts whose time is over, and give their discounts back; how many."""
+    expired = checkouts.expire_due(tx, limit=limit)
+    for checkout_id in expired:
+        discounts.release(tx, checkout_id)
+    return len(expired)
+
+
+def give_up(tx: Tx, checkout_id: str, *, why: str) -> None:
+    """End a checkout that its rail refused, and give its discount back."""
+    if checkouts.fail(tx, checkout_id, why=why):
+        discounts.release(tx, checkout_id)

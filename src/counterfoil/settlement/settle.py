@@ -1,0 +1,202 @@
+"""Money becomes rights, here only.
+
+``settle`` takes everything a rail says about one checkout and makes payments, an order, its licenses
+and grants of it, in one transaction. It is idempotent: each payment is unique by its reference, and a
+checkout becomes an order once. It is total: money that is short, late, over, in the wrong asset or for
+nothing we know is written down with a status that says so, and waits for a person.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from counterfoil.catalog import discounts
+from counterfoil.catalog.types import LicenseSpec
+from counterfoil.db.tx import Tx
+from counterfoil.kernel.errors import Conflict
+from counterfoil.licensing import licenses
+from counterfoil.licensing.licenses import Issue
+from counterfoil.rails.base import CheckoutReport
+from counterfoil.sales import checkouts, orders, payments
+from counterfoil.sales.checkouts import CheckoutWithLines
+from counterfoil.sales.types import CartLine, Checkout, Order, Payment
+from counterfoil.settlement.tables import grants
+from counterfoil.settlement.types import Grant
+
+
+class Settlement(msgspec.Struct, frozen=True):
+    """What came of a report."""
+
+    outcome: Literal["settled", "waiting", "unmatched"]
+    checkout_id: str | None
+    order: Order | None = None
+    """The order, when this report made it."""
+
+
+def settle(tx: Tx, report: CheckoutReport) -> Settlement:
+    """Take a rail's report on a checkout into the books."""
+    found = checkouts.lock_by_reference(tx, report.rail, report.reference)
+    if found is None and report.checkout_id is not None:
+        # The rail answered before we could note its reference: a crash, or a webhook that was faster.
+        found = checkouts.lock(tx, report.checkout_id)
+        if found is not None and (found.checkout.rail, found.checkout.rail_reference) != (report.rail, None):
+            found = None
+        if found is not None:
+            checkouts.attach(tx, report.checkout_id, reference=report.reference, url=found.checkout.url or "")
+    if found is None:
+        for fact in report.payments:
+            payments.add_if_new(
+                tx,
+                rail=report.rail,
+                reference=fact.reference,
+                checkout_id=None,
+                payer=fact.payer,
+                money=fact.amount,
+                status="unmatched",
+                details={**fact.details, "reported_reference": report.reference},
+                occurred_at=fact.occurred_at,
+            )
+        return Settlement("unmatched", None)
+    return _settle_known(tx, report, found)
+
+
+def _settle_known(tx: Tx, report: CheckoutReport, found: CheckoutWithLines) -> Settlement:
+    checkout = found.checkout
+    fresh = _add_payments(tx, report, checkout)
+    paid = checkout.paid + sum(payment.amount for payment in fresh if payment.asset == checkout.asset)
+    complete = report.state == "settled" and paid >= checkout.amount
+    order = None
+    fulfilled = checkout.status == "settled"
+    if complete and not fulfilled:
+        order = fulfill(tx, found)
+        fulfilled = order is not None
+    if fulfilled:
+        status = checkouts.move(tx, checkout, "settled", paid=paid, rail_final=report.final)
+    elif report.state == "settled":  # not enough money, or a discount that is gone: a person decides
+        status = checkouts.move(tx, checkout, "processing", paid=paid, rail_final=report.final)
+    else:
+        status = checkouts.move(tx, checkout, report.state, paid=paid, rail_final=report.final)
+    if status in {"expired", "failed"} and checkout.status not in {"expired", "failed"}:
+        discounts.release(tx, checkout.id)
+    if fresh:
+        _judge(tx, checkout, fresh, fulfilled=fulfilled)
+    return Settlement("settled" if fulfilled else "waiting", checkout.id, order)
+
+
+def _add_payments(tx: Tx, report: CheckoutReport, checkout: Checkout) -> list[Payment]:
+    """Write down the payments that are news. Each gets the status it has if it is the only one."""
+    fresh = []
+    for fact in report.payments:
+        provisional = Payment(
+            id="", rail="", reference="", checkout_id=None, payer=None, amount=fact.amount.amount,
+            asset=fact.amount.asset, status="unmatched", details={}, occurred_at=fact.occurred_at, resolved_at=None,
+            resolution=None, resolution_note=None, created_at=tx.now, updated_at=tx.now,
+        )  # fmt: skip
+        alone = payments.judge(
+            [provisional],
+            amount=checkout.amount,
+            asset=checkout.asset,
+            due=checkout.expires_at,
+            fulfilled=report.state == "settled" and fact.amount.amount >= checkout.amount,
+        )
+        payment = payments.add_if_new(
+            tx,
+            rail=report.rail,
+            reference=fact.reference,
+            checkout_id=checkout.id,
+            payer=fact.payer,
+            money=fact.amount,
+            status=alone[""],
+            details=fact.details,
+            occurred_at=fact.occurred_at,
+        )
+        if payment is not None:
+            fresh.append(payment)
+    return fresh
+
+
+def _judge(tx: Tx, checkout: Checkout, fresh: list[Payment], *, fulfilled: bool) -> None:
+    """Say of every payment of the checkout what it is now that these have come."""
+    alone = len(fresh) == 1 and checkout.paid == 0
+    known = fresh if alone else payments.of_checkout(tx, checkout.id)
+    verdicts = payments.judge(
+        known, amount=checkout.amount, asset=checkout.asset, due=checkout.expires_at, fulfilled=fulfilled
+    )
+    for payment in known:
+        if payment.status != verdicts[payment.id]:
+            payments.set_status(tx, payment, verdicts[payment.id])
+
+
+def fulfill(tx: Tx, found: CheckoutWithLines, *, insist: bool = False) -> Order | None:
+    """Make the order of a paid checkout and give what it promised.
+
+    None when a discount that made the price was given back meanwhile and none is left, unless a person
+    insists on honoring it.
+    """
+    checkout, lines = found.checkout, found.lines
+    if any(line.discounts for line in lines) and not discounts.redeem(tx, checkout.id) and not insist:
+        return None
+    order = orders.create(tx, checkout, lines)
+    if order is None:
+        raise Conflict("This checkout already has an order.", code="order_exists")
+    wanted = [issue for line in lines for issue in _issues(order, line)]
+    made = licenses.issue(tx, wanted) if wanted else []
+    given = [
+        Grant(
+            id=tx.new_id("grt"),
+            kind="license",
+            product_id=license_.product_id,
+            order_id=order.id,
+            line=license_.line or 0,
+            unit=license_.unit or 0,
+            object_id=license_.id,
+            status="active",
+            starts_at=tx.now,
+            ends_at=license_.expires_at,
+            created_at=tx.now,
+            updated_at=tx.now,
+        )
+        for license_ in made
+    ]
+    tx.insert(grants, *given)
+    return order
+
+
+def _issues(order: Order, line: CartLine) -> list[Issue]:
+    return [
+        Issue(
+            product_id=line.product_id,
+            spec=msgspec.convert(benefit["spec"], LicenseSpec),
+            tier=line.tier,
+            order_id=order.id,
+            line=line.position,
+            unit=unit,
+            email=order.email,
+        )
+        for benefit in line.benefits
+        for unit in range(line.quantity)
+    ]
+
+
+def accept(tx: Tx, payment_id: str, *, note: str) -> Payment:
+    """A person says a payment is good: its checkout is fulfilled, whatever it lacked.
+
+    Raises NotFound; Conflict when nothing is left to resolve or it belongs to no checkout.
+    """
+    payment = payments.get(tx, payment_id)
+    if payment.checkout_id is None:
+        raise Conflict("This payment belongs to no checkout; dismiss it instead.", code="payment_unmatched")
+    found = checkouts.lock(tx, payment.checkout_id)
+    assert found is not None
+    resolved = payments.resolve(tx, payment_id, "accepted", note=note)
+    if found.checkout.status != "settled":
+        fulfill(tx, found, insist=True)
+        checkouts.move(tx, found.checkout, "settled", paid=found.checkout.paid, rail_final=False)
+    return resolved
+
+
+def dismiss(tx: Tx, payment_id: str, *, note: str) -> Payment:
+    """A person has seen to a payment outside of this program (sent it back, say). Raises NotFound, Conflict."""
+    return payments.resolve(tx, payment_id, "dismissed", note=note)
