@@ -1045,13 +1045,13 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-async def serve(sock: socket.socket, *, retry_scale: float, max_seconds: float) -> None:
+async def serve(sock: socket.socket, parent: int, *, retry_scale: float, max_seconds: float) -> None:
     """Serve until told to stop, until ``max_seconds`` are over, or until the parent process is gone."""
     app = App(FakeBTCPay(retry_scale=retry_scale))
     config = uvicorn.Config(app, log_level="critical", lifespan="off", date_header=False, server_header=False)
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve(sockets=[sock]))
-    parent, deadline = os.getppid(), time.monotonic() + max_seconds
+    deadline = time.monotonic() + max_seconds
     while not task.done():
         await asyncio.wait({task}, timeout=0.5)
         if os.getppid() != parent or time.monotonic() > deadline:
@@ -1075,10 +1075,11 @@ def main() -> None:
     parser.add_argument("--retry-scale", type=float, default=0.01)
     parser.add_argument("--max-seconds", type=float, default=900)
     options = parser.parse_args()
+    parent = os.getppid()
     with _socket(options.host, options.port) as sock:
         sys.stdout.write(f"http://{options.host}:{sock.getsockname()[1]}\n")
         sys.stdout.flush()
-        asyncio.run(serve(sock, retry_scale=options.retry_scale, max_seconds=options.max_seconds))
+        asyncio.run(serve(sock, parent, retry_scale=options.retry_scale, max_seconds=options.max_seconds))
 
 
 if __name__ == "__main__":

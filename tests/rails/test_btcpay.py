@@ -500,7 +500,7 @@ class TestFiat:
 
     @pytest.mark.parametrize("rate", [None, "0", "-1", "NaN", "Infinity", "1e-99"])
     def test_a_payment_without_a_rate_makes_no_sense(self, rate: str | None) -> None:
-        with pytest.raises(RailUnavailable, match="rate|sense"):
+        with pytest.raises(RailUnavailable, match=r"rate|sense"):
             report(self.USD, method(payment("tx-0", "0.0001"), rate=rate))
 
     @pytest.mark.parametrize("value", ["NaN", "Infinity", "1e999999", "9000000000000", "sNaN"])

@@ -15,7 +15,7 @@ events = table(
     text("address", null=True),
     text("user_agent", null=True),
     json("details"),
-    index("ix_events_object", "object_kind", "object_id", "id"),
+    index("ix_events_object", "object_id", "id"),
     index("ix_events_type", "type", "id"),
     updated=False,
 )

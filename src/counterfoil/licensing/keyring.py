@@ -40,6 +40,10 @@ class Keyring:
         """The key that signs now."""
         return next(row for row in self._rows.values() if row.status == "active")
 
+    def public(self) -> PublicKey:
+        """The key that what is signed now verifies with."""
+        return PublicKey(self.active.public_key)
+
     def knows(self, key_id: str) -> bool:
         """Whether the key is among these."""
         return key_id in self._rows

@@ -97,6 +97,20 @@ _FAIL = (
     )
     .values(status="failed", rail_final=True, updated_at=sa.bindparam("now"))
 )
+_MARK_CHECKED = (
+    sa.update(checkouts)
+    .where(mine(checkouts), checkouts.c.id == sa.bindparam("checkout_id"))
+    .values(checked_at=sa.bindparam("now"))
+)
+_CLOSE = (
+    sa.update(checkouts)
+    .where(
+        mine(checkouts),
+        checkouts.c.id == sa.bindparam("checkout_id"),
+        checkouts.c.status.not_in(["open", "processing"]),
+    )
+    .values(rail_final=True, updated_at=sa.bindparam("now"))
+)
 _UNSETTLED = (
     sa.select(*columns(checkouts))
     .where(
@@ -251,3 +265,10 @@ def unsettled(tx: Tx, rail: str, *, checked_before: datetime, limit: int = 100) 
     """Checkouts about which the rail may still have something to say, longest unasked first."""
     rows = tx.all(_UNSETTLED, {"rail": rail, "before": checked_before, "limit": limit})
     return [Checkout(*row) for row in rows]
+
+
+def mark_checked(tx: Tx, checkout_id: str, *, done: bool) -> None:
+    """Note that the rail was asked. ``done``: it had nothing to say, so once it is over, ask no more."""
+    tx.execute(_MARK_CHECKED, {"checkout_id": checkout_id, "now": tx.now})
+    if done:
+        tx.execute(_CLOSE, {"checkout_id": checkout_id, "now": tx.now})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +19,7 @@ from counterfoil.kernel.money import Money
 from counterfoil.rails.base import CheckoutReport, PaymentFact
 from counterfoil.sales import checkouts, quotes
 from counterfoil.sales.quotes import PricedLine, WantedLine
-from counterfoil.sales.types import Checkout
+from counterfoil.sales.types import CartLine, Checkout
 from counterfoil.settlement.settle import settle
 
 FREE = "free"
@@ -51,6 +52,14 @@ class OpenCheckout(msgspec.Struct, frozen=True, kw_only=True):
         return hashlib.sha256(msgspec.json.encode(body)).hexdigest()
 
 
+class Opened(msgspec.Struct, frozen=True):
+    """A checkout, whether this request opened it, and what it is for in a few words."""
+
+    checkout: Checkout
+    is_new: bool
+    description: str
+
+
 class LostRace(Conflict):
     """Another request with the same key got in first; asking again finds its checkout."""
 
@@ -58,7 +67,7 @@ class LostRace(Conflict):
     retryable = True
 
 
-def open_checkout(tx: Tx, wanted: OpenCheckout) -> Checkout:
+def open_checkout(tx: Tx, wanted: OpenCheckout) -> Opened:
     """Price a cart, reserve its discount, and open a checkout for it; free ones settle at once.
 
     With an idempotency key, the checkout that the key opened before is the answer. Raises Invalid,
@@ -68,7 +77,7 @@ def open_checkout(tx: Tx, wanted: OpenCheckout) -> Checkout:
     if wanted.idempotency_key and request_hash:
         known = checkouts.by_idempotency_key(tx, wanted.idempotency_key, request_hash)
         if known is not None:
-            return known
+            return Opened(known, is_new=False, description=_describe(quotes.lines_of(tx, known.cart_id)))
     email = _checked(wanted)
     lines = quotes.price_lines(tx, wanted.lines, country=wanted.country)
     discount = discounts.usable(tx, wanted.code) if wanted.code is not None else None
@@ -104,8 +113,13 @@ def open_checkout(tx: Tx, wanted: OpenCheckout) -> Checkout:
     if not total:
         checkouts.attach(tx, checkout.id, reference=checkout.id, url="")
         settle(tx, _gift(tx, checkout))
-        return checkouts.get(tx, checkout.id)
-    return checkout
+        checkout = checkouts.get(tx, checkout.id)
+    return Opened(checkout, is_new=True, description=_describe(lines))
+
+
+def _describe(lines: Sequence[PricedLine | CartLine]) -> str:
+    first = lines[0].name + (f" x {lines[0].quantity}" if lines[0].quantity > 1 else "")
+    return first if len(lines) == 1 else f"{first} and {len(lines) - 1} more"
 
 
 def _checked(wanted: OpenCheckout) -> str | None:

@@ -58,7 +58,7 @@ class BTCPayRail:
 
     name = "btcpay"
 
-    def assets(self, settings: BTCPaySettings) -> frozenset[str] | None:  # noqa: ARG002 - the same for every store
+    def assets(self, settings: BTCPaySettings) -> frozenset[str] | None:
         """Satoshis, and every currency: which of them has a rate, BTCPay decides when asked."""
         return _ASSETS
 

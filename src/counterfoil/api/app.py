@@ -1,0 +1,88 @@
+"""The application: every route, and what surrounds them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+
+from litestar import Litestar, Router
+from litestar.datastructures import State
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.types import ASGIApp
+
+from counterfoil import __version__
+from counterfoil.api.catalog import catalog
+from counterfoil.api.clients import clients
+from counterfoil.api.licenses import licenses_router
+from counterfoil.api.rails import rails
+from counterfoil.api.sales import sales
+from counterfoil.api.system import system
+from counterfoil.house import House
+from counterfoil.http.access import PUBLIC, Asker, Limits, TenantPaths, Trusted, check_access
+from counterfoil.http.logs import Logged
+from counterfoil.http.metrics import Measured, Metrics
+from counterfoil.http.problems import handle
+from counterfoil.kernel.errors import Invalid
+
+_LARGEST_BODY = 1024 * 1024
+
+_SECURITY = Components(
+    security_schemes={
+        "key": SecurityScheme(
+            type="http", scheme="bearer", bearer_format="cfk_...", description="An API key of the tenant."
+        )
+    }
+)
+
+
+async def refuse_nul(request: Asker) -> None:
+    """Refuse NUL in addresses and bodies: no text column can hold it. Raises Invalid."""
+    query: bytes = request.scope["query_string"]
+    nul_in_body = False
+    if request.method in {"POST", "PUT", "PATCH"}:
+        body = await request.body()
+        nul_in_body = b"\\u0000" in body or b"\x00" in body
+    if "\x00" in request.scope["path"] or b"%00" in query or nul_in_body:
+        raise Invalid("The NUL character is not allowed anywhere.", code="nul_character")
+
+
+def create_app(house: House, extra: Sequence[Router] = (), *, jobs: bool | None = None) -> ASGIApp:
+    """The application over an open house. ``jobs`` overrides the setting of the same name."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        if house.settings.jobs if jobs is None else jobs:
+            async with house.runner().running():
+                yield
+        else:
+            yield
+
+    app = Litestar(
+        route_handlers=[system, catalog, sales, clients, licenses_router, rails, *extra],
+        guards=[check_access],
+        before_request=refuse_nul,
+        exception_handlers={Exception: handle},
+        middleware=[Logged, Measured],
+        request_max_body_size=_LARGEST_BODY,
+        state=State(
+            {
+                "house": house,
+                "limits": Limits(house.settings),
+                "trusted": Trusted(house.settings),
+                "metrics": Metrics(),
+            }
+        ),
+        lifespan=[lifespan],
+        logging_config=None,
+        openapi_config=OpenAPIConfig(
+            title="Counterfoil",
+            version=__version__,
+            openapi_router=Router("/v1", route_handlers=[], opt={"access": PUBLIC}),
+            render_plugins=[JsonRenderPlugin(path="/openapi.json")],
+            components=_SECURITY,
+            use_handler_docstrings=True,
+        ),
+    )
+    return TenantPaths(app)

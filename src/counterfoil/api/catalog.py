@@ -1,0 +1,257 @@
+"""Products, prices, benefits and discounts over HTTP."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Router, delete, get, patch, post, put
+from litestar.params import Parameter
+
+from counterfoil.catalog import benefits, discounts, prices, products
+from counterfoil.catalog.benefits import BenefitTerms
+from counterfoil.catalog.discounts import NewDiscount
+from counterfoil.catalog.prices import NewPrice, PriceChanges
+from counterfoil.catalog.products import NewProduct, ProductChanges
+from counterfoil.catalog.types import Benefit, CatalogStatus, Discount, Interval, Price, PriceType, Product
+from counterfoil.http.access import Asker, find_caller, public_scope, scope_of
+from counterfoil.http.problems import route
+from counterfoil.kernel.errors import Forbidden, NotFound
+from counterfoil.kernel.paging import DEFAULT_LIMIT, MAX_LIMIT, Page, decode_cursor
+
+Limit = Annotated[int, Parameter(ge=1, le=MAX_LIMIT, description="How many rows a page has at most.")]
+After = Annotated[str | None, Parameter(max_length=300, description="The `next` of the page before.")]
+
+
+def start(after: str | None) -> str:
+    """The id after which a page begins. Raises Invalid for a cursor that is not ours."""
+    return str(decode_cursor(after, (str,))[0]) if after else ""
+
+
+class PublicPrice(msgspec.Struct, frozen=True):
+    """A price as a buyer sees it."""
+
+    id: str
+    tier: str
+    name: str
+    description: str
+    asset: str
+    unit_amount: int
+    type: PriceType
+    interval: Interval | None
+    interval_count: int | None
+    trial_days: int
+    country_overrides: list[dict[str, Any]]
+    quantity_min: int
+    quantity_max: int
+
+
+class PublicBenefit(msgspec.Struct, frozen=True):
+    """A promise as a buyer sees it."""
+
+    tier: str
+    kind: str
+    spec: dict[str, Any]
+
+
+class PublicProduct(msgspec.Struct, frozen=True):
+    """A product as a buyer sees it. ``metadata`` is for keys with ``products:read`` only."""
+
+    id: str
+    slug: str
+    name: str
+    description: str
+    image_url: str | None
+    tax_category: str
+    status: CatalogStatus
+    created_at: datetime
+    prices: list[PublicPrice]
+    benefits: list[PublicBenefit] | msgspec.UnsetType = msgspec.UNSET
+    metadata: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+
+
+def public_price(price: Price) -> PublicPrice:
+    """What a buyer may see of a price."""
+    return PublicPrice(
+        price.id,
+        price.tier,
+        price.name,
+        price.description,
+        price.asset,
+        price.unit_amount,
+        price.type,
+        price.interval,
+        price.interval_count,
+        price.trial_days,
+        price.country_overrides,
+        price.quantity_min,
+        price.quantity_max,
+    )
+
+
+def public_product(
+    product: Product, shown: list[Price], promised: list[Benefit] | None = None, *, staff: bool = False
+) -> PublicProduct:
+    """What a buyer, or staff, may see of a product."""
+    return PublicProduct(
+        product.id,
+        product.slug,
+        product.name,
+        product.description,
+        product.image_url,
+        product.tax_category,
+        product.status,
+        product.created_at,
+        [public_price(price) for price in shown],
+        [PublicBenefit(one.tier, one.kind, one.spec) for one in promised] if promised is not None else msgspec.UNSET,
+        product.metadata if staff else msgspec.UNSET,
+    )
+
+
+async def _is_staff(request: Asker, tenant: str) -> bool:
+    caller = await find_caller(request)
+    return caller is not None and caller.tenant == tenant and caller.may("products:read")
+
+
+@get("/v1/products", **route("public", 401, 403, 404))
+async def list_products(
+    request: Asker,
+    after: After = None,
+    limit: Limit = DEFAULT_LIMIT,
+    status: CatalogStatus = "active",
+) -> Page[PublicProduct]:
+    """Products with their active prices, oldest first. Archived ones need a key with ``products:read``."""
+    scope = await public_scope(request)
+    staff = "authorization" in request.headers and await _is_staff(request, scope.tenant)
+    if status != "active" and not staff:
+        raise Forbidden("Only a key with the scope products:read sees archived products.", code="missing_scope")
+    page = await scope.read(products.list_, after=start(after), limit=limit, status=status)
+    return Page([public_product(product, shown, staff=staff) for product, shown in page.data], page.next)
+
+
+@get("/v1/products/{product:str}", **route("public", 401, 404))
+async def get_product(request: Asker, product: str) -> PublicProduct:
+    """One product, by slug or id, with its active prices and what it promises."""
+    scope = await public_scope(request)
+    staff = "authorization" in request.headers and await _is_staff(request, scope.tenant)
+    offer = await scope.read(products.offer, product)
+    if offer.product.status != "active" and not staff:
+        raise NotFound("There is no such product.", code="product_not_found")
+    return public_product(offer.product, offer.prices, offer.benefits, staff=staff)
+
+
+@post("/v1/products", **route("products:write", 409))
+async def create_product(request: Asker, data: NewProduct) -> Product:
+    """Make a product."""
+    return await scope_of(request).run(products.create, data)
+
+
+@patch("/v1/products/{product:str}", **route("products:write", 404))
+async def update_product(request: Asker, product: str, data: ProductChanges) -> Product:
+    """Change a product; what is left out stays."""
+    return await scope_of(request).run(products.update, product, data)
+
+
+@get("/v1/products/{product:str}/prices", **route("products:read"))
+async def list_product_prices(
+    request: Asker, product: str, after: After = None, limit: Limit = DEFAULT_LIMIT
+) -> Page[Price]:
+    """Every price a product has or had, oldest first."""
+    return await scope_of(request).read(prices.list_, product_id=product, after=start(after), limit=limit)
+
+
+@post("/v1/products/{product:str}/prices", **route("products:write", 404))
+async def create_price(request: Asker, product: str, data: NewPrice) -> Price:
+    """Make a price for a product."""
+    return await scope_of(request).run(prices.create, product, data)
+
+
+@get("/v1/prices", **route("products:read"))
+async def list_prices(request: Asker, after: After = None, limit: Limit = DEFAULT_LIMIT) -> Page[Price]:
+    """Every price of every product, oldest first."""
+    return await scope_of(request).read(prices.list_, after=start(after), limit=limit)
+
+
+@get("/v1/prices/{price_id:str}", **route("products:read", 404))
+async def get_price(request: Asker, price_id: str) -> Price:
+    """One price."""
+    return await scope_of(request).read(prices.get, price_id)
+
+
+@patch("/v1/prices/{price_id:str}", **route("products:write", 404, 409))
+async def update_price(request: Asker, price_id: str, data: PriceChanges) -> Price:
+    """Change a price. Once it was quoted, new terms make a new price: look at the answer's ``id``."""
+    return await scope_of(request).run(prices.update, price_id, data)
+
+
+@get("/v1/products/{product:str}/benefits", **route("products:read"))
+async def list_benefits(request: Asker, product: str) -> list[Benefit]:
+    """What each tier of a product promises."""
+    return await scope_of(request).read(benefits.list_, product)
+
+
+@put("/v1/products/{product:str}/benefits", **route("products:write", 404))
+async def put_benefit(request: Asker, product: str, data: BenefitTerms) -> Benefit:
+    """Set what a tier of a product promises to later buyers."""
+    return await scope_of(request).run(benefits.put, product, data)
+
+
+@delete("/v1/benefits/{benefit_id:str}", status_code=200, **route("products:write", 404))
+async def remove_benefit(request: Asker, benefit_id: str) -> Benefit:
+    """Promise it no longer."""
+    return await scope_of(request).run(benefits.remove, benefit_id)
+
+
+@get("/v1/discounts", **route("discounts:read"))
+async def list_discounts(request: Asker, after: After = None, limit: Limit = DEFAULT_LIMIT) -> Page[Discount]:
+    """Every discount, oldest first."""
+    return await scope_of(request).read(discounts.list_, after=start(after), limit=limit)
+
+
+@post("/v1/discounts", **route("discounts:write", 409))
+async def create_discount(request: Asker, data: NewDiscount) -> Discount:
+    """Make a discount."""
+    return await scope_of(request).run(discounts.create, data)
+
+
+@get("/v1/discounts/{discount_id:str}", **route("discounts:read", 404))
+async def get_discount(request: Asker, discount_id: str) -> Discount:
+    """One discount."""
+    return await scope_of(request).read(discounts.get, discount_id)
+
+
+class DiscountChanges(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What may change about a discount."""
+
+    status: CatalogStatus
+
+
+@patch("/v1/discounts/{discount_id:str}", **route("discounts:write", 404))
+async def update_discount(request: Asker, discount_id: str, data: DiscountChanges) -> Discount:
+    """Archive a discount, or bring it back."""
+    return await scope_of(request).run(discounts.set_status, discount_id, data.status)
+
+
+catalog = Router(
+    path="/",
+    tags=["Catalog"],
+    route_handlers=[
+        list_products,
+        get_product,
+        create_product,
+        update_product,
+        list_product_prices,
+        create_price,
+        list_prices,
+        get_price,
+        update_price,
+        list_benefits,
+        put_benefit,
+        remove_benefit,
+        list_discounts,
+        create_discount,
+        get_discount,
+        update_discount,
+    ],
+)

@@ -1,0 +1,190 @@
+"""Licenses and machines over HTTP, for staff."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from litestar import Router, get, post
+
+from counterfoil.api.catalog import After, Limit, start
+from counterfoil.catalog import products
+from counterfoil.catalog.benefits import check_license_spec
+from counterfoil.catalog.products import check_metadata, check_slug, check_text
+from counterfoil.catalog.types import DEFAULT_TIER, LicenseSpec
+from counterfoil.db.tx import Tx
+from counterfoil.house import House
+from counterfoil.http.access import Asker, house_of, scope_of
+from counterfoil.http.problems import route
+from counterfoil.kernel.errors import Invalid
+from counterfoil.kernel.paging import DEFAULT_LIMIT, Page
+from counterfoil.licensing import licenses, machines
+from counterfoil.licensing.licenses import Issue
+from counterfoil.licensing.types import License, LicenseStatus, Machine
+
+
+class NewLicense(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A license issued by hand. Without ``license`` it promises what the product's tier promises."""
+
+    product: str
+    tier: str = DEFAULT_TIER
+    license: LicenseSpec | None = None
+    email: str | None = None
+    note: str | None = None
+    metadata: dict[str, Any] = {}
+
+
+class LicenseView(msgspec.Struct, frozen=True):
+    """A license and its key."""
+
+    id: str
+    key: str
+    product_id: str
+    order_id: str | None
+    tier: str
+    status: LicenseStatus
+    issued_at: datetime
+    expires_at: datetime | None
+    grace_seconds: int
+    max_machines: int
+    machine_count: int
+    is_trial: bool
+    entitlements: list[str]
+    email: str | None
+    note: str | None
+    suspended_at: datetime | None
+    suspension_reason: str | None
+    revoked_at: datetime | None
+    revocation_reason: str | None
+    metadata: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+
+
+class Reason(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Why it is done."""
+
+    reason: str = ""
+
+
+async def view(house: House, tenant: str, license_: License) -> LicenseView:
+    """A license with its key."""
+    ring = await house.keyring(tenant)
+    if not ring.knows(license_.signing_key_id):
+        ring = await house.keyring(tenant, doubt=True)
+    fields = {name: getattr(license_, name) for name in LicenseView.__struct_fields__ if name != "key"}
+    return LicenseView(key=ring.key_of(license_), **fields)
+
+
+def issue_by_hand(tx: Tx, new: NewLicense) -> License:
+    """Issue a license that nobody bought. Raises Invalid, NotFound."""
+    check_slug("tier", new.tier)
+    for name in ("email", "note"):
+        check_text(name, getattr(new, name) or "", most=2000)
+    check_metadata("metadata", new.metadata)
+    offer = products.offer(tx, new.product)
+    spec = new.license
+    if spec is None:
+        promised = [benefit for benefit in offer.benefits if benefit.tier == new.tier]
+        if not promised:
+            raise Invalid.field("license", "this tier promises no license, so say what this one is to allow")
+        spec = msgspec.convert(promised[0].spec, LicenseSpec)
+    check_license_spec(spec)
+    wanted = Issue(
+        product_id=offer.product.id,
+        spec=spec,
+        tier=new.tier,
+        email=new.email.lower() if new.email else None,
+        note=new.note,
+        metadata=new.metadata,
+    )
+    return licenses.issue(tx, [wanted])[0]
+
+
+@get("/v1/licenses", **route("licenses:read"))
+async def list_licenses(
+    request: Asker,
+    after: After = None,
+    limit: Limit = DEFAULT_LIMIT,
+    product_id: str | None = None,
+    email: str | None = None,
+) -> Page[LicenseView]:
+    """Licenses, oldest first: of a product, of an e-mail address, or all."""
+    scope = scope_of(request)
+    page = await scope.read(licenses.list_, product_id=product_id, email=email, after=start(after), limit=limit)
+    return Page([await view(house_of(request), scope.tenant, one) for one in page.data], page.next)
+
+
+@post("/v1/licenses", **route("licenses:write", 404))
+async def create_license(request: Asker, data: NewLicense) -> LicenseView:
+    """Issue a license by hand."""
+    scope = scope_of(request)
+    return await view(house_of(request), scope.tenant, await scope.run(issue_by_hand, data))
+
+
+@get("/v1/licenses/{license_id:str}", **route("licenses:read", 404))
+async def get_license(request: Asker, license_id: str) -> LicenseView:
+    """One license and its key."""
+    scope = scope_of(request)
+    return await view(house_of(request), scope.tenant, await scope.read(licenses.get, license_id))
+
+
+def _check_reason(data: Reason) -> None:
+    check_text("reason", data.reason, most=2000)
+
+
+@post("/v1/licenses/{license_id:str}/suspend", status_code=200, **route("licenses:write", 404, 409))
+async def suspend_license(request: Asker, license_id: str, data: Reason) -> LicenseView:
+    """Stop an active license for a while."""
+    _check_reason(data)
+    scope = scope_of(request)
+    done = await scope.run(licenses.suspend, license_id, reason=data.reason)
+    return await view(house_of(request), scope.tenant, done)
+
+
+@post("/v1/licenses/{license_id:str}/reinstate", status_code=200, **route("licenses:write", 404, 409))
+async def reinstate_license(request: Asker, license_id: str) -> LicenseView:
+    """Let a suspended license run again."""
+    scope = scope_of(request)
+    return await view(house_of(request), scope.tenant, await scope.run(licenses.reinstate, license_id))
+
+
+@post("/v1/licenses/{license_id:str}/revoke", status_code=200, **route("licenses:write", 404, 409))
+async def revoke_license(request: Asker, license_id: str, data: Reason) -> LicenseView:
+    """End a license for good."""
+    _check_reason(data)
+    scope = scope_of(request)
+    done = await scope.run(licenses.revoke, license_id, reason=data.reason)
+    return await view(house_of(request), scope.tenant, done)
+
+
+@get("/v1/licenses/{license_id:str}/machines", **route("machines:read"))
+async def list_machines(
+    request: Asker, license_id: str, after: After = None, limit: Limit = DEFAULT_LIMIT
+) -> Page[Machine]:
+    """A license's machines, past ones included, oldest first."""
+    return await scope_of(request).read(machines.list_, license_id, after=start(after), limit=limit)
+
+
+@post("/v1/machines/{machine_id:str}/deactivate", status_code=200, **route("machines:write", 404, 409))
+async def deactivate_machine(request: Asker, machine_id: str, data: Reason) -> Machine:
+    """Free a machine's place; the license can then be used on another."""
+    _check_reason(data)
+    return await scope_of(request).run(machines.deactivate, machine_id, reason=data.reason or "by staff")
+
+
+licenses_router = Router(
+    path="/",
+    tags=["Licenses"],
+    route_handlers=[
+        list_licenses,
+        create_license,
+        get_license,
+        suspend_license,
+        reinstate_license,
+        revoke_license,
+        list_machines,
+        deactivate_machine,
+    ],
+)

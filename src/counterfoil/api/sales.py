@@ -1,0 +1,215 @@
+"""Checkouts, orders and payments over HTTP."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from litestar import Router, get, post
+from litestar.params import Parameter
+
+from counterfoil.api.catalog import After, Limit, start
+from counterfoil.db.tx import Tx
+from counterfoil.house import House
+from counterfoil.http.access import Asker, check_rate, house_of, public_scope, scope_of
+from counterfoil.http.buying import NewCheckout, Purchase, clean_key, keys_of, open_for, read_purchase
+from counterfoil.http.problems import route
+from counterfoil.kernel.errors import Invalid, NotFound
+from counterfoil.kernel.paging import DEFAULT_LIMIT, Page
+from counterfoil.licensing import licenses
+from counterfoil.sales import checkouts, orders, payments
+from counterfoil.sales.types import Checkout, CheckoutStatus, Order, OrderStatus, Payment
+from counterfoil.settlement import settle
+
+IdempotencyKey = Annotated[
+    str | None,
+    Parameter(
+        header="Idempotency-Key",
+        max_length=255,
+        description="Repeat a request with the same key and it happens once.",
+    ),
+]
+
+
+class CheckoutView(msgspec.Struct, frozen=True):
+    """A checkout. ``claim`` is the buyer's secret: whoever holds it sees what was bought."""
+
+    id: str
+    status: CheckoutStatus
+    rail: str
+    url: str | None
+    amount: int
+    asset: str
+    paid: int
+    email: str | None
+    expires_at: datetime
+    settled_at: datetime | None
+    created_at: datetime
+    claim: str | msgspec.UnsetType = msgspec.UNSET
+    order_id: str | msgspec.UnsetType | None = msgspec.UNSET
+    license_keys: list[str] | msgspec.UnsetType = msgspec.UNSET
+
+
+class OrderView(msgspec.Struct, frozen=True):
+    """An order and the licenses it gave."""
+
+    id: str
+    source: str
+    checkout_id: str
+    status: OrderStatus
+    items: list[dict[str, Any]]
+    amount: int
+    asset: str
+    discount_total: int
+    tax_total: int
+    email: str | None
+    metadata: dict[str, Any]
+    license_ids: list[str]
+    created_at: datetime
+    updated_at: datetime
+
+
+def checkout_view(checkout: Checkout) -> CheckoutView:
+    """What staff sees of a checkout."""
+    return CheckoutView(
+        checkout.id,
+        checkout.status,
+        checkout.rail,
+        checkout.url or None,
+        checkout.amount,
+        checkout.asset,
+        checkout.paid,
+        checkout.email,
+        checkout.expires_at,
+        checkout.settled_at,
+        checkout.created_at,
+    )
+
+
+async def view_for_buyer(house: House, tenant: str, purchase: Purchase) -> CheckoutView:
+    """What the holder of the claim sees."""
+    return msgspec.structs.replace(
+        checkout_view(purchase.checkout),
+        claim=house.claims.make(tenant, purchase.checkout.id),
+        order_id=purchase.order.id if purchase.order else None,
+        license_keys=await keys_of(house, tenant, purchase),
+    )
+
+
+@post("/v1/checkouts", **route("public", 404, 409, 502, 503))
+async def create_checkout(request: Asker, data: NewCheckout, idempotency_key: IdempotencyKey = None) -> CheckoutView:
+    """Price a cart and open a checkout for it. Send the buyer to ``url``; keep ``claim`` for them."""
+    scope = await public_scope(request)
+    check_rate(request, scope.tenant)
+    checkout = await open_for(house_of(request), scope, data, clean_key(idempotency_key))
+    purchase = await scope.read(read_purchase, checkout.id)
+    return await view_for_buyer(house_of(request), scope.tenant, purchase)
+
+
+@get("/v1/checkouts", **route("checkouts:read"))
+async def list_checkouts(
+    request: Asker, after: After = None, limit: Limit = DEFAULT_LIMIT, status: CheckoutStatus | None = None
+) -> Page[CheckoutView]:
+    """Checkouts, oldest first."""
+    page = await scope_of(request).read(checkouts.list_, status=status, after=start(after), limit=limit)
+    return Page([checkout_view(checkout) for checkout in page.data], page.next)
+
+
+@get("/v1/checkouts/{checkout_id:str}", **route("checkouts:read", 404))
+async def get_checkout(request: Asker, checkout_id: str) -> CheckoutView:
+    """One checkout, for staff."""
+    return checkout_view(await scope_of(request).read(checkouts.get, checkout_id))
+
+
+@get("/v1/claims/{claim:str}", **route("public", 404))
+async def get_claim(request: Asker, claim: str) -> CheckoutView:
+    """One checkout, for the buyer who holds its claim, with the license keys once it is paid."""
+    scope = await public_scope(request)
+    check_rate(request, scope.tenant)
+    house = house_of(request)
+    checkout_id = house.claims.read(scope.tenant, claim)
+    if checkout_id is None:
+        raise NotFound("There is no such purchase.", code="checkout_not_found")
+    return await view_for_buyer(house, scope.tenant, await scope.read(read_purchase, checkout_id))
+
+
+def _read_order(tx: Tx, order_id: str) -> OrderView:
+    order = orders.get(tx, order_id)
+    return OrderView(
+        order.id,
+        order.source,
+        order.checkout_id,
+        order.status,
+        order.items,
+        order.amount,
+        order.asset,
+        order.discount_total,
+        order.tax_total,
+        order.email,
+        order.metadata,
+        [license_.id for license_ in licenses.of_order(tx, order.id)],
+        order.created_at,
+        order.updated_at,
+    )
+
+
+@get("/v1/orders", **route("orders:read"))
+async def list_orders(
+    request: Asker, after: After = None, limit: Limit = DEFAULT_LIMIT, email: str | None = None
+) -> Page[Order]:
+    """Orders, oldest first."""
+    return await scope_of(request).read(orders.list_, email=email, after=start(after), limit=limit)
+
+
+@get("/v1/orders/{order_id:str}", **route("orders:read", 404))
+async def get_order(request: Asker, order_id: str) -> OrderView:
+    """One order and what it gave."""
+    return await scope_of(request).read(_read_order, order_id)
+
+
+@get("/v1/payments", **route("payments:read"))
+async def list_payments(
+    request: Asker, after: After = None, limit: Limit = DEFAULT_LIMIT, attention: bool = False
+) -> Page[Payment]:
+    """Payments, oldest first; with ``attention`` only those a person has yet to resolve."""
+    return await scope_of(request).read(payments.list_, attention=attention, after=start(after), limit=limit)
+
+
+@get("/v1/payments/{payment_id:str}", **route("payments:read", 404))
+async def get_payment(request: Asker, payment_id: str) -> Payment:
+    """One payment."""
+    return await scope_of(request).read(payments.get, payment_id)
+
+
+class ResolvePayment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a person decided: accept (give what was bought all the same) or dismiss (seen to elsewhere)."""
+
+    resolution: Literal["accepted", "dismissed"]
+    note: str = ""
+
+
+@post("/v1/payments/{payment_id:str}/resolve", status_code=200, **route("payments:write", 404, 409))
+async def resolve_payment(request: Asker, payment_id: str, data: ResolvePayment) -> Payment:
+    """Resolve a payment that was short, over, late or unmatched."""
+    if len(data.note) > 2000 or "\x00" in data.note:
+        raise Invalid.field("note", "at most 2000 characters, none of them NUL")
+    op = settle.accept if data.resolution == "accepted" else settle.dismiss
+    return await scope_of(request).run(op, payment_id, note=data.note)
+
+
+sales = Router(
+    path="/",
+    tags=["Sales"],
+    route_handlers=[
+        create_checkout,
+        list_checkouts,
+        get_checkout,
+        get_claim,
+        list_orders,
+        get_order,
+        list_payments,
+        get_payment,
+        resolve_payment,
+    ],
+)

@@ -1,0 +1,75 @@
+"""Health, metrics and the record over HTTP."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Literal
+
+import msgspec
+from litestar import MediaType, Response, Router, get
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from counterfoil import __version__
+from counterfoil.accounts.types import DEFAULT_TENANT
+from counterfoil.api.catalog import After, Limit, start
+from counterfoil.db.base import DatabaseUnavailable
+from counterfoil.events import reading
+from counterfoil.events.types import Event
+from counterfoil.http.access import Asker, house_of, scope_of
+from counterfoil.http.metrics import Metrics
+from counterfoil.http.problems import route
+from counterfoil.jobs import runner
+from counterfoil.kernel.paging import DEFAULT_LIMIT, Page
+
+_OVERDUE = timedelta(minutes=5)
+
+
+class Check(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing that must work."""
+
+    status: Literal["ok", "failing", "warning"]
+    detail: str = ""
+
+
+class Health(msgspec.Struct, frozen=True):
+    """Whether this server can do its work, and what is wrong if not."""
+
+    status: Literal["ok", "degraded", "failing"]
+    version: str
+    checks: dict[str, Check]
+
+
+@get("/health", **route("public", 503))
+async def health(request: Asker) -> Response[Health]:
+    """Say how we are: 200 while requests can be served, 503 when not."""
+    checks: dict[str, Check] = {}
+    try:
+        late = await house_of(request).scope(DEFAULT_TENANT).read(runner.overdue, by=_OVERDUE)
+        checks["database"] = Check("ok")
+        checks["jobs"] = Check("warning", f"not run for 5 minutes: {', '.join(late)}") if late else Check("ok")
+    except DatabaseUnavailable as error:
+        checks["database"] = Check("failing", error.detail)
+    kinds = {check.status for check in checks.values()}
+    status: Literal["ok", "degraded", "failing"] = (
+        "failing" if "failing" in kinds else "degraded" if "warning" in kinds else "ok"
+    )
+    return Response(Health(status, __version__, checks), status_code=503 if status == "failing" else 200)
+
+
+@get("/metrics", media_type=MediaType.TEXT, include_in_schema=False, **route("public"))
+async def metrics(request: Asker) -> Response[bytes]:
+    """Metrics in Prometheus's text format."""
+    kept: Metrics = request.app.state.metrics
+    return Response(generate_latest(kept.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+@get("/v1/events", **route("events:read"))
+async def list_events(
+    request: Asker, after: After = None, limit: Limit = DEFAULT_LIMIT, object_id: str | None = None
+) -> Page[Event]:
+    """The record, oldest first; of one object, or all."""
+    return await scope_of(request).read(reading.list_, object_id=object_id, after=start(after), limit=limit)
+
+
+system = Router(path="/", tags=["System"], route_handlers=[health, metrics, list_events])

@@ -1,0 +1,84 @@
+"""Opening a checkout on its rail: our row first, then the rail, then the rail's answer in our row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from counterfoil.db.base import Scope
+from counterfoil.exchange.client import RailClient
+from counterfoil.exchange.rails import Connection, Rails
+from counterfoil.kernel.errors import RailFailed, Unavailable
+from counterfoil.kernel.money import Money
+from counterfoil.rails.base import CheckoutIntent, HttpRequest, OpenedCheckout, RailRefused, RailUnavailable
+from counterfoil.sales import checkouts
+from counterfoil.sales.types import Checkout
+from counterfoil.settlement.checkout import LostRace, OpenCheckout, Opened, give_up, open_checkout
+
+_RACES = 5
+
+
+async def open_on_rail(
+    scope: Scope, rails: Rails, client: RailClient, wanted: OpenCheckout, *, return_url: Callable[[str], str]
+) -> Checkout:
+    """Open a checkout and get the address where it is paid; free ones come back settled.
+
+    ``return_url`` gives the page to come back to for a checkout's id. Raises what
+    :func:`open_checkout` raises; RailFailed when the rail refuses; Unavailable when its answer is
+    unknown: asking again with the same idempotency key finds out and goes on.
+    """
+    opened = await _written(scope, wanted)
+    checkout = opened.checkout
+    if checkout.url is not None or checkout.status != "open":
+        return checkout
+    connection = await rails.get(scope.tenant, checkout.rail)
+    intent = CheckoutIntent(
+        checkout_id=checkout.id,
+        amount=Money(checkout.amount, checkout.asset),
+        description=opened.description,
+        email=checkout.email,
+        return_url=checkout.return_url or return_url(checkout.id),
+        now=scope.database.clock.now(),
+        expires_at=checkout.expires_at,
+    )
+    try:
+        answer = await ask_rail(connection, client, intent, may_exist=not opened.is_new)
+    except RailRefused as error:
+        await scope.run(give_up, checkout.id, why=str(error))
+        raise RailFailed(f"{checkout.rail}: {error}") from error
+    except RailUnavailable as error:
+        raise Unavailable(
+            f"{checkout.rail} did not answer; repeat the request with the same Idempotency-Key.",
+            code="rail_unavailable",
+        ) from error
+    return await scope.run(checkouts.attach, checkout.id, reference=answer.reference, url=answer.url)
+
+
+async def _written(scope: Scope, wanted: OpenCheckout) -> Opened:
+    for _ in range(_RACES):
+        try:
+            return await scope.run(open_checkout, wanted)
+        except LostRace:
+            continue
+    raise LostRace("Another request with this Idempotency-Key is in progress.")
+
+
+async def ask_rail(
+    connection: Connection, client: RailClient, intent: CheckoutIntent, *, may_exist: bool
+) -> OpenedCheckout:
+    """Have the rail open a checkout, unless it has. Raises RailRefused, RailUnavailable."""
+    rail, settings = connection
+    if may_exist:
+        found = await find_on_rail(connection, client, intent.checkout_id)
+        if found is not None:
+            return found
+    request = rail.open_request(settings, intent)
+    if isinstance(request, HttpRequest):
+        return rail.read_opened(settings, await client.send(request))
+    return request
+
+
+async def find_on_rail(connection: Connection, client: RailClient, checkout_id: str) -> OpenedCheckout | None:
+    """What the rail knows of our checkout. Raises RailRefused, RailUnavailable."""
+    rail, settings = connection
+    lookup = rail.find_request(settings, checkout_id)
+    return rail.read_found(settings, await client.send(lookup)) if lookup is not None else None

@@ -1,0 +1,40 @@
+"""The one place that sends HTTP requests to rails."""
+
+from __future__ import annotations
+
+import httpx
+
+from counterfoil.rails.base import HttpRequest, HttpResponse, RailUnavailable
+
+_TIMEOUT = httpx.Timeout(15, connect=5)
+_LARGEST = 4 * 1024 * 1024
+
+
+class RailClient:
+    """Sends requests; every failure to get an answer is RailUnavailable, whose outcome is unknown."""
+
+    def __init__(self) -> None:
+        self._client: httpx.AsyncClient | None = None
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        """Send one request, following no redirects. Raises RailUnavailable."""
+        if self._client is None:  # made on first use: most installations start without needing it
+            self._client = httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=False, trust_env=False)
+        try:
+            async with self._client.stream(
+                request.method, request.url, headers=request.headers, content=request.body
+            ) as response:
+                body = bytearray()
+                async for chunk in response.aiter_bytes():
+                    body += chunk
+                    if len(body) > _LARGEST:
+                        raise RailUnavailable("the rail's answer is too long")
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise RailUnavailable(f"no answer: {type(error).__name__}") from error
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return HttpResponse(status=response.status_code, headers=headers, body=bytes(body))
+
+    async def close(self) -> None:
+        """Let go of open connections."""
+        if self._client is not None:
+            await self._client.aclose()

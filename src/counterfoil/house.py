@@ -1,0 +1,169 @@
+"""The house put together: settings, database, keys, rails and jobs, for whichever face opens the door."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from counterfoil.accounts import one_time_tokens, tenants
+from counterfoil.accounts.types import DEFAULT_TENANT, Tenant
+from counterfoil.db.base import Database, Scope
+from counterfoil.db.engines import connect
+from counterfoil.db.tx import Tx
+from counterfoil.events.types import SYSTEM, Actor
+from counterfoil.exchange import rail_settings
+from counterfoil.exchange.client import RailClient
+from counterfoil.exchange.rails import Rails
+from counterfoil.exchange.reconcile import reconcile
+from counterfoil.jobs.runner import JobKind, Runner
+from counterfoil.kernel.clock import Clock, SystemClock
+from counterfoil.kernel.secrets import MasterKey, new_secret
+from counterfoil.kernel.signing import PrivateKey
+from counterfoil.licensing import signing_keys, validation
+from counterfoil.licensing.keyring import Keyring
+from counterfoil.rails.sandbox.rail import SandboxSettings
+from counterfoil.sales.claims import Claims
+from counterfoil.settings import Settings
+from counterfoil.settlement.checkout import expire_due
+
+_TENANTS_REMEMBERED_SECONDS = 5.0
+_KEYRING_REMEMBERED_SECONDS = 10.0
+
+
+class BadMasterKey(Exception):
+    """The master key cannot be read."""
+
+
+def load_master_key(settings: Settings) -> MasterKey:
+    """From the environment, else from its file, which is made on the first start. Raises BadMasterKey."""
+    try:
+        if settings.master_key is not None:
+            return MasterKey.from_text(settings.master_key.get_secret_value())
+        path = settings.master_key_file
+        if not path.exists():
+            _write_new_key(path)
+        return MasterKey.from_text(path.read_text())
+    except (ValueError, OSError) as error:
+        raise BadMasterKey(f"the master key cannot be read: {error}") from error
+
+
+def _write_new_key(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):  # another process was first: use its key
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(MasterKey.generate().to_text() + "\n")
+
+
+@dataclass
+class House:
+    """Everything a request may need."""
+
+    settings: Settings
+    database: Database
+    master: MasterKey
+    rails: Rails
+    client: RailClient
+    claims: Claims
+
+    def __post_init__(self) -> None:
+        self._tenants: dict[str, Tenant] = {}
+        self._tenants_read = float("-inf")
+        self._keyrings: dict[str, tuple[float, Keyring]] = {}
+
+    def scope(self, tenant: str, actor: Actor = SYSTEM) -> Scope:
+        """A database as one actor of one tenant sees it."""
+        return self.database.scope(tenant, actor)
+
+    async def tenants(self) -> dict[str, Tenant]:
+        """Every tenant by id, as of a few seconds ago."""
+        if time.monotonic() - self._tenants_read > _TENANTS_REMEMBERED_SECONDS:
+            self._tenants = await self.database.scope(DEFAULT_TENANT).read(tenants.everyone)
+            self._tenants_read = time.monotonic()
+        return self._tenants
+
+    async def keyring(self, tenant: str, *, doubt: bool = False) -> Keyring:
+        """A tenant's signing keys; read again, at most every ten seconds, when there is ``doubt``."""
+        known = self._keyrings.get(tenant)
+        if known is not None and not (doubt and time.monotonic() - known[0] > _KEYRING_REMEMBERED_SECONDS):
+            return known[1]
+        ring = Keyring(tenant, await self.database.scope(tenant).read(signing_keys.everyone), self.master)
+        self._keyrings[tenant] = (time.monotonic(), ring)
+        return ring
+
+    def base_url(self, tenant: str) -> str:
+        """Where a tenant's pages and webhooks are reached, without a slash at the end."""
+        if tenant == DEFAULT_TENANT:
+            return self.settings.base_url
+        return f"{self.settings.base_url}/t/{self._tenants[tenant].slug}"
+
+    def runner(self) -> Runner:
+        """This process's share of the jobs."""
+
+        async def active() -> list[str]:
+            return [tenant for tenant, row in (await self.tenants()).items() if row.status == "active"]
+
+        return Runner(self.database, self._jobs(), active)
+
+    def _jobs(self) -> list[JobKind]:
+        async def expire(scope: Scope) -> int:
+            return await scope.run(expire_due)
+
+        async def ask_rails(scope: Scope) -> int:
+            return await reconcile(scope, self.rails, self.client)
+
+        async def tidy(scope: Scope) -> int:
+            keep = timedelta(days=self.settings.validation_log_days)
+            return await scope.run(one_time_tokens.tidy) + await scope.run(validation.tidy, keep=keep)
+
+        return [
+            JobKind("expire_checkouts", timedelta(seconds=15), expire),
+            JobKind("reconcile", timedelta(minutes=1), ask_rails),
+            JobKind("tidy", timedelta(hours=6), tidy),
+        ]
+
+
+def _furnish(tx: Tx, house: House, fresh: PrivateKey, sandbox_secret: str) -> None:
+    """What a tenant needs before its first sale; only what is missing."""
+    if tx.tenant == DEFAULT_TENANT:
+        tenants.create(tx, "default", "Default")
+    if not any(key.status == "active" for key in signing_keys.everyone(tx)):
+        signing_keys.create_first(tx, house.master, fresh)
+    base = house.settings.base_url
+    connected = rail_settings.load(tx, "sandbox")
+    if not house.settings.sandbox:
+        if connected is not None:
+            rail_settings.disconnect(tx, "sandbox")
+    elif connected is None or connected.public.get("base_url") != base:
+        settings = SandboxSettings(base_url=base, secret=sandbox_secret)
+        rail_settings.save(tx, house.master, "sandbox", settings, {"base_url": base})
+
+
+@contextlib.asynccontextmanager
+async def open_house(settings: Settings, clock: Clock | None = None) -> AsyncIterator[House]:
+    """Open the house on an up-to-date database, and close it behind us.
+
+    Raises BadMasterKey, BadDatabaseUrl, DatabaseUnavailable.
+    """
+    master = load_master_key(settings)
+    database = connect(settings.database_url, clock or SystemClock())
+    client = RailClient()
+    try:
+        house = House(
+            settings=settings,
+            database=database,
+            master=master,
+            rails=Rails(database, master),
+            client=client,
+            claims=Claims(master.derive("claims")),
+        )
+        await database.scope(DEFAULT_TENANT).run(_furnish, house, PrivateKey.generate(), new_secret(32 + 8))
+        yield house
+    finally:
+        await client.close()
+        await database.close()

@@ -1,0 +1,104 @@
+"""Buying, as the API and the pages share it: from a wish to a checkout, and from a checkout to its keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from counterfoil.db.base import Scope
+from counterfoil.db.tx import Tx
+from counterfoil.exchange.checkouts import open_on_rail
+from counterfoil.house import House
+from counterfoil.kernel.errors import Invalid
+from counterfoil.licensing import licenses
+from counterfoil.licensing.types import License
+from counterfoil.sales import checkouts, orders
+from counterfoil.sales.quotes import WantedLine
+from counterfoil.sales.types import Checkout, Order
+from counterfoil.settlement.checkout import FREE, OpenCheckout
+
+
+class NewCheckout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a buyer wants, and how they want to pay."""
+
+    lines: list[WantedLine]
+    rail: str | None = None
+    """May be left out where only one rail is connected."""
+    code: str | None = None
+    email: str | None = None
+    note: str | None = None
+    country: str | None = None
+    return_url: str | None = None
+    metadata: dict[str, Any] = {}
+
+
+class Purchase(msgspec.Struct, frozen=True):
+    """A checkout with everything that came of it."""
+
+    checkout: Checkout
+    order: Order | None
+    licenses: list[License]
+
+
+def read_purchase(tx: Tx, checkout_id: str) -> Purchase:
+    """A checkout, its order and its licenses. Raises NotFound."""
+    checkout = checkouts.get(tx, checkout_id)
+    order = orders.of_checkout(tx, checkout_id) if checkout.status == "settled" else None
+    return Purchase(checkout, order, licenses.of_order(tx, order.id) if order else [])
+
+
+async def keys_of(house: House, tenant: str, purchase: Purchase) -> list[str]:
+    """The keys a purchase shows: of licenses that are active, for as long as its claim lasts."""
+    settled_at = purchase.checkout.settled_at
+    if settled_at is None or house.database.clock.now() >= settled_at + house.settings.claim_lasts:
+        return []
+    ring = await house.keyring(tenant)
+    if any(not ring.knows(license_.signing_key_id) for license_ in purchase.licenses):
+        ring = await house.keyring(tenant, doubt=True)
+    return [ring.key_of(license_) for license_ in purchase.licenses if license_.status == "active"]
+
+
+def clean_key(key: str | None) -> str | None:
+    """An Idempotency-Key, quoted (a structured field string) or bare. Raises Invalid for an empty one."""
+    if key is None:
+        return None
+    bare = key[1:-1] if len(key) >= 2 and key[0] == key[-1] == '"' else key
+    if not bare or not bare.isprintable():
+        raise Invalid("The Idempotency-Key must be 1 to 255 printable characters.", code="bad_idempotency_key")
+    return bare
+
+
+async def open_for(
+    house: House, scope: Scope, wanted: NewCheckout, key: str | None, *, must_be_free: bool = False
+) -> Checkout:
+    """Open a checkout on the rail that is named, or the only one there is.
+
+    Raises what :func:`~counterfoil.exchange.checkouts.open_on_rail` raises.
+    """
+    rail, takes = FREE, None
+    if wanted.rail != FREE:
+        rail = await house.rails.choose(scope.tenant, wanted.rail)
+        connection = await house.rails.get(scope.tenant, rail)
+        takes = connection.rail.assets(connection.settings)
+    base = house.base_url(scope.tenant)
+    return await open_on_rail(
+        scope,
+        house.rails,
+        house.client,
+        OpenCheckout(
+            lines=wanted.lines,
+            rail=rail,
+            rail_assets=takes,
+            code=wanted.code,
+            email=wanted.email,
+            note=wanted.note,
+            country=wanted.country,
+            return_url=wanted.return_url,
+            metadata=wanted.metadata,
+            idempotency_key=key,
+            holds_for=house.settings.quote_lasts,
+            must_be_free=must_be_free,
+        ),
+        return_url=lambda checkout_id: f"{base}/thanks/{checkout_id}",
+    )

@@ -1,0 +1,5 @@
+"""The pages' routes."""
+
+from litestar import Router
+
+pages = Router(path="/", route_handlers=[])

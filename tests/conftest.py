@@ -1,0 +1,102 @@
+"""What every test may ask for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from typing import get_args
+
+import pytest
+
+from counterfoil.accounts import tenants
+from counterfoil.accounts.types import DEFAULT_TENANT
+from counterfoil.db.base import Database
+from counterfoil.db.engines import connect
+from counterfoil.kernel.clock import ManualClock
+from counterfoil.kernel.secrets import MasterKey
+from counterfoil.kernel.signing import PrivateKey
+from counterfoil.licensing import signing_keys
+from tests.support.databases import Databases, Dialect
+from tests.support.network import stay_on_loopback
+from tests.support.postgres import URL_VARIABLE, PostgresServer
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    stay_on_loopback()
+    config.option.anyio_mode = "auto"  # every ``async def test_...`` runs without a mark
+    spreads = config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput")
+    if spreads and URL_VARIABLE not in os.environ:
+        # pytest-xdist: one server for all workers, which inherit the environment.
+        server = PostgresServer()
+        config.add_cleanup(server.stop)
+        os.environ[URL_VARIABLE] = server.url
+        config.add_cleanup(lambda: os.environ.pop(URL_VARIABLE, None))
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+    """Makes databases: ``with databases.fresh("postgresql") as url`` for a module's own."""
+    made = Databases(tmp_path_factory.mktemp("databases"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=get_args(Dialect))
+def dialect(request: pytest.FixtureRequest) -> Dialect:
+    """Runs the test on each database."""
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def database_url(databases: Databases, dialect: Dialect) -> Iterator[str]:
+    """A migrated database without rows, for this test alone."""
+    with databases.clean(dialect) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database_url(databases: Databases, dialect: Dialect) -> Iterator[str]:
+    """A database without tables, for this test alone."""
+    with databases.fresh(dialect, migrated=False) as url:
+        yield url
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """A clock that stands at 2026-01-02 03:04:05.678901 UTC until it is moved."""
+    return ManualClock(datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC))
+
+
+@pytest.fixture
+async def database(database_url: str, clock: ManualClock) -> AsyncIterator[Database]:
+    """An open, migrated database without rows."""
+    opened = connect(database_url, clock)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture(scope="session")
+def master() -> MasterKey:
+    """The installation's master key."""
+    return MasterKey(bytes(range(32)))
+
+
+@pytest.fixture(scope="session")
+def signing_key() -> PrivateKey:
+    """The default tenant's first license signing key, not sealed."""
+    return PrivateKey(bytes(range(32, 64)))
+
+
+@pytest.fixture
+async def tenant(database: Database, master: MasterKey, signing_key: PrivateKey) -> str:
+    """The default tenant's id; the tenant and its signing key exist."""
+    scope = database.scope(DEFAULT_TENANT)
+    assert await scope.run(tenants.create, "default", "Default")
+    assert await scope.run(signing_keys.create_first, master, signing_key)
+    return DEFAULT_TENANT

@@ -1,0 +1,47 @@
+"""Keeps the tests off the network."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import sys
+from typing import Any
+
+_active = False
+
+
+class OffTheNetwork(RuntimeError):
+    """A test tried to reach something beyond this machine."""
+
+
+def is_loopback(family: int, address: Any) -> bool:
+    """Whether connecting there stays on this machine."""
+    if family == socket.AF_UNIX:
+        return True
+    if family not in (socket.AF_INET, socket.AF_INET6):
+        return False
+    host = address[0]
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # any other name
+        return False
+
+
+def _watch(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in ("socket.connect", "socket.sendto"):
+        sock, address = arguments
+        if not is_loopback(sock.family, address):
+            raise OffTheNetwork(f"tests do not connect to {address!r}")
+
+
+def stay_on_loopback() -> None:
+    """From now on, until the process ends, refuse to connect to anything beyond this machine.
+
+    An audit hook sees the connections of every library that goes through Python's sockets.
+    """
+    global _active  # noqa: PLW0603 # a hook cannot be removed, so it is added once
+    if not _active:
+        _active = True
+        sys.addaudithook(_watch)
