@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV_VERSION := 0.13.8
 # The environment belongs to this checkout; a shared cache would tie it to the machine's layout.
-UV := UV_PROJECT_ENVIRONMENT=.venv $(BIN)/uv
+UV := UV_PROJECT_ENVIRONMENT=.venv UV_COMPILE_BYTECODE=1 $(BIN)/uv
 PYTEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help

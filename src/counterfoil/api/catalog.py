@@ -9,12 +9,13 @@ import msgspec
 from litestar import Router, delete, get, patch, post, put
 from litestar.params import Parameter
 
-from counterfoil.catalog import benefits, discounts, prices, products
+from counterfoil.catalog import benefits, discounts, prices, products, shelf
 from counterfoil.catalog.benefits import BenefitTerms
 from counterfoil.catalog.discounts import NewDiscount
 from counterfoil.catalog.prices import NewPrice, PriceChanges
-from counterfoil.catalog.products import NewProduct, ProductChanges
-from counterfoil.catalog.types import Benefit, CatalogStatus, Discount, Interval, Price, PriceType, Product
+from counterfoil.catalog.products import NewProduct, Offer, ProductChanges
+from counterfoil.catalog.shelf import ShelfPrice, ShelfProduct
+from counterfoil.catalog.types import Benefit, CatalogStatus, Discount, Price, Product
 from counterfoil.http.access import Asker, find_caller, public_scope, scope_of
 from counterfoil.http.problems import route
 from counterfoil.kernel.errors import Forbidden, NotFound
@@ -29,24 +30,6 @@ def start(after: str | None) -> str:
     return str(decode_cursor(after, (str,))[0]) if after else ""
 
 
-class PublicPrice(msgspec.Struct, frozen=True):
-    """A price as a buyer sees it."""
-
-    id: str
-    tier: str
-    name: str
-    description: str
-    asset: str
-    unit_amount: int
-    type: PriceType
-    interval: Interval | None
-    interval_count: int | None
-    trial_days: int
-    country_overrides: list[dict[str, Any]]
-    quantity_min: int
-    quantity_max: int
-
-
 class PublicBenefit(msgspec.Struct, frozen=True):
     """A promise as a buyer sees it."""
 
@@ -55,8 +38,8 @@ class PublicBenefit(msgspec.Struct, frozen=True):
     spec: dict[str, Any]
 
 
-class PublicProduct(msgspec.Struct, frozen=True):
-    """A product as a buyer sees it. ``metadata`` is for keys with ``products:read`` only."""
+class ProductView(msgspec.Struct, frozen=True):
+    """A product with what a buyer needs to know. ``metadata`` is for keys with ``products:read`` only."""
 
     id: str
     slug: str
@@ -66,35 +49,14 @@ class PublicProduct(msgspec.Struct, frozen=True):
     tax_category: str
     status: CatalogStatus
     created_at: datetime
-    prices: list[PublicPrice]
-    benefits: list[PublicBenefit] | msgspec.UnsetType = msgspec.UNSET
+    prices: list[ShelfPrice]
+    benefits: list[PublicBenefit]
     metadata: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
-def public_price(price: Price) -> PublicPrice:
-    """What a buyer may see of a price."""
-    return PublicPrice(
-        price.id,
-        price.tier,
-        price.name,
-        price.description,
-        price.asset,
-        price.unit_amount,
-        price.type,
-        price.interval,
-        price.interval_count,
-        price.trial_days,
-        price.country_overrides,
-        price.quantity_min,
-        price.quantity_max,
-    )
-
-
-def public_product(
-    product: Product, shown: list[Price], promised: list[Benefit] | None = None, *, staff: bool = False
-) -> PublicProduct:
-    """What a buyer, or staff, may see of a product."""
-    return PublicProduct(
+def _view(offer: Offer, *, staff: bool) -> ProductView:
+    product = offer.product
+    return ProductView(
         product.id,
         product.slug,
         product.name,
@@ -103,10 +65,15 @@ def public_product(
         product.tax_category,
         product.status,
         product.created_at,
-        [public_price(price) for price in shown],
-        [PublicBenefit(one.tier, one.kind, one.spec) for one in promised] if promised is not None else msgspec.UNSET,
+        [shelf_price(price) for price in offer.prices],
+        [PublicBenefit(one.tier, one.kind, one.spec) for one in offer.benefits],
         product.metadata if staff else msgspec.UNSET,
     )
+
+
+def shelf_price(price: Price) -> ShelfPrice:
+    """What a buyer may see of a price."""
+    return ShelfPrice(*[getattr(price, name) for name in ShelfPrice.__struct_fields__])
 
 
 async def _is_staff(request: Asker, tenant: str) -> bool:
@@ -120,25 +87,23 @@ async def list_products(
     after: After = None,
     limit: Limit = DEFAULT_LIMIT,
     status: CatalogStatus = "active",
-) -> Page[PublicProduct]:
+) -> Page[ShelfProduct]:
     """Products with their active prices, oldest first. Archived ones need a key with ``products:read``."""
     scope = await public_scope(request)
-    staff = "authorization" in request.headers and await _is_staff(request, scope.tenant)
-    if status != "active" and not staff:
+    if status != "active" and not await _is_staff(request, scope.tenant):
         raise Forbidden("Only a key with the scope products:read sees archived products.", code="missing_scope")
-    page = await scope.read(products.list_, after=start(after), limit=limit, status=status)
-    return Page([public_product(product, shown, staff=staff) for product, shown in page.data], page.next)
+    return await scope.read(shelf.list_, after=start(after), limit=limit, status=status)
 
 
 @get("/v1/products/{product:str}", **route("public", 401, 404))
-async def get_product(request: Asker, product: str) -> PublicProduct:
+async def get_product(request: Asker, product: str) -> ProductView:
     """One product, by slug or id, with its active prices and what it promises."""
     scope = await public_scope(request)
     staff = "authorization" in request.headers and await _is_staff(request, scope.tenant)
     offer = await scope.read(products.offer, product)
     if offer.product.status != "active" and not staff:
         raise NotFound("There is no such product.", code="product_not_found")
-    return public_product(offer.product, offer.prices, offer.benefits, staff=staff)
+    return _view(offer, staff=staff)
 
 
 @post("/v1/products", **route("products:write", 409))

@@ -14,22 +14,12 @@ from counterfoil.db.functions import any_of
 from counterfoil.db.schema import columns, mine
 from counterfoil.db.tx import Tx
 from counterfoil.kernel.errors import Conflict, Invalid, NotFound
-from counterfoil.kernel.paging import Page, page_of
 
 _SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 SLUG_MAX = 80
 
 _GET = sa.select(*columns(products)).where(mine(products), products.c.id == sa.bindparam("id"))
 _FIND = sa.select(*columns(products)).where(mine(products), products.c.slug == sa.bindparam("slug"))
-_LIST = (
-    sa.select(*columns(products))
-    .where(mine(products), products.c.id > sa.bindparam("after"))
-    .order_by(products.c.id)
-    .limit(sa.bindparam("limit", type_=sa.Integer))
-)
-_LIST_STATUS = (
-    _LIST.where(products.c.status == sa.bindparam("status")).order_by(None).order_by(products.c.status, products.c.id)
-)
 _PRICES = (
     sa.select(*columns(prices))
     .where(mine(prices), any_of(prices.c.product_id, "ids"), prices.c.status == "active")
@@ -160,20 +150,6 @@ def offer(tx: Tx, slug_or_id: str) -> Offer:
         [Price(*row) for row in tx.all(_PRICES, ids)],
         [Benefit(*row) for row in tx.all(_BENEFITS, ids)],
     )
-
-
-def list_(
-    tx: Tx, *, after: str = "", limit: int = 20, status: CatalogStatus | None = "active"
-) -> Page[tuple[Product, list[Price]]]:
-    """A page of products with their active prices, oldest first; ``status`` None = any."""
-    statement = _LIST_STATUS if status else _LIST
-    params = {"after": after, "limit": limit + 1} | ({"status": status} if status else {})
-    page = page_of([Product(*row) for row in tx.all(statement, params)], limit)
-    by_product: dict[str, list[Price]] = {product.id: [] for product in page.data}
-    if by_product:
-        for row in tx.all(_PRICES, {"ids": list(by_product)}):
-            by_product[row.product_id].append(Price(*row))
-    return Page([(product, by_product[product.id]) for product in page.data], page.next)
 
 
 def update(tx: Tx, product_id: str, changes: ProductChanges) -> Product:

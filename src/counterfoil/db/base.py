@@ -23,6 +23,18 @@ ManyOp = Callable[[Tx, list[Q]], list[R | CounterfoilError]]
 """An operation on many requests at once: one answer each, in order; an error is that request's answer."""
 
 
+_SINGLE = "_counterfoil_single_statement"
+
+
+def single_statement(op: Callable[P, R]) -> Callable[P, R]:
+    """Say of a reading operation that it runs one statement at most, which makes it cheaper to run.
+
+    ``Tx`` holds it to that.
+    """
+    setattr(op, _SINGLE, True)
+    return op
+
+
 class DatabaseUnavailable(Unavailable):
     """The database cannot be reached, or is too busy. What was asked may or may not have happened."""
 
@@ -47,8 +59,8 @@ class Database(ABC):
         """Run ``work`` in a read-write transaction; return once it is durable."""
 
     @abstractmethod
-    async def read(self, work: Callable[[Tx], R], tenant: str, actor: Actor) -> R:
-        """Run ``work`` on a consistent snapshot; it cannot write."""
+    async def read(self, work: Callable[[Tx], R], tenant: str, actor: Actor, *, single: bool = False) -> R:
+        """Run ``work`` on a consistent snapshot; it cannot write. ``single``: it runs one statement at most."""
 
     async def coalesce(self, op: ManyOp[Q, R], request: Q, tenant: str, actor: Actor) -> R:
         """Run one request together with others of its kind that wait at the same moment."""
@@ -79,7 +91,8 @@ class Scope:
 
     async def read(self, op: Op[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run an operation that only reads, on one consistent snapshot. Raises DatabaseUnavailable."""
-        return await self.database.read(lambda tx: op(tx, *args, **kwargs), self.tenant, self.actor)
+        single = getattr(op, _SINGLE, False)
+        return await self.database.read(lambda tx: op(tx, *args, **kwargs), self.tenant, self.actor, single=single)
 
     async def coalesce(self, op: ManyOp[Q, R], request: Q) -> R:
         """Run one request of a hot path: concurrent ones share a transaction and its statements.
@@ -142,8 +155,15 @@ class Coalescer:
 
     async def _run(self, group: _Group[Q, R], batch: list[tuple[Q, asyncio.Future[R]]]) -> None:
         requests = [request for request, _ in batch]
+
+        def work(tx: Tx) -> list[R | CounterfoilError]:
+            answers = group.op(tx, requests)
+            if len(answers) != len(requests):  # else somebody would wait for ever
+                raise RuntimeError(f"{group.op} gave {len(answers)} answers to {len(requests)} requests")
+            return answers
+
         try:
-            answers = await self._database.write(lambda tx: group.op(tx, requests), group.tenant, group.actor)
+            answers = await self._database.write(work, group.tenant, group.actor)
         except Exception as error:  # noqa: BLE001 # whatever it is, it belongs to whoever asked
             if len(batch) == 1 or isinstance(error, DatabaseUnavailable):
                 for _, future in batch:

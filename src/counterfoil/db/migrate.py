@@ -21,14 +21,14 @@ from counterfoil.db.engines import parse_url, sqlite_path
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy.ext.asyncio import AsyncEngine
-
 R = TypeVar("R")
 
 HEAD = "0001_first_tables"
 """The newest migration: what this version of the program needs."""
 
 SCRIPTS = Path(__file__).parent / "migrations"
+_LOCK_TIMEOUT = "4s"
+"""How long a table in use is waited for on PostgreSQL: whoever wants it after us waits as long."""
 _GET = "SELECT version_num FROM alembic_version"
 _LOCK = 0x636F756E746572
 """The advisory lock of migrations on PostgreSQL ("counter" in ASCII)."""
@@ -56,9 +56,9 @@ def current(url: str) -> str | None:
 def migrate(url: str) -> list[str]:
     """Apply the migrations that are missing, oldest first; the names of those applied, none when up to date.
 
-    Processes that do it at once take turns, and the later ones find nothing to do. A failed migration
-    leaves the database as the last good one left it. Makes SQLite's file and its folder.
-    Raises BadDatabaseUrl, DatabaseUnavailable, NewerDatabase.
+    Processes that do it at once take turns, and the later ones find nothing to do. A migration that fails
+    is undone (on SQLite with those before it). Makes SQLite's file and its folder.
+    Raises BadDatabaseUrl, DatabaseUnavailable, NewerDatabase, BrokenReferences.
     """
     parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite":
@@ -69,18 +69,22 @@ def migrate(url: str) -> list[str]:
 def _current_sqlite(path: Path) -> str | None:
     if not path.exists():  # connecting would make it
         return None
+    from counterfoil.db.sqlite import is_away  # noqa: PLC0415
+
     try:
         with closing(sqlite3.connect(path)) as connection:
             if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
                 return None
             row = connection.execute(_GET).fetchone()
     except sqlite3.Error as error:
+        if not is_away(error):
+            raise
         raise DatabaseUnavailable("The database could not be read.") from error
     return str(row[0]) if row else None
 
 
 def _migrate_sqlite(path: Path) -> list[str]:
-    from counterfoil.db.sqlite import engine_for  # noqa: PLC0415
+    from counterfoil.db.sqlite import engine_for, is_away  # noqa: PLC0415
 
     path.parent.mkdir(parents=True, exist_ok=True)
     engine = engine_for(str(path))
@@ -95,6 +99,8 @@ def _migrate_sqlite(path: Path) -> list[str]:
             if broken:
                 raise BrokenReferences(f"{len(broken)} rows refer to nothing, the first in {broken[0][0]}")
     except DBAPIError as error:
+        if not is_away(error):
+            raise
         raise DatabaseUnavailable("The database could not be migrated; nothing was changed.") from error
     finally:
         engine.dispose()
@@ -104,23 +110,22 @@ def _migrate_sqlite(path: Path) -> list[str]:
 async def _on_postgres(url: sa.URL, work: Callable[[sa.Connection], R]) -> R:
     from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415
 
+    from counterfoil.db.postgres import is_away, wants_another_try  # noqa: PLC0415
+
     engine = create_async_engine(
         url,
         poolclass=sa.pool.NullPool,
         connect_args={"timeout": 5, "server_settings": {"application_name": "counterfoil-migrate", "timezone": "UTC"}},
     )
     try:
-        return await _with_connection(engine, work)
-    finally:
-        await engine.dispose()
-
-
-async def _with_connection(engine: AsyncEngine, work: Callable[[sa.Connection], R]) -> R:
-    try:
         async with engine.connect() as connection:
             return await connection.run_sync(work)
     except (DBAPIError, OSError) as error:
-        raise DatabaseUnavailable("The database cannot be reached, or is too busy to migrate.") from error
+        if isinstance(error, DBAPIError) and not is_away(error) and not wants_another_try(error):
+            raise
+        raise DatabaseUnavailable("The database cannot be reached, or is in use; try again.") from error
+    finally:
+        await engine.dispose()
 
 
 def _current(connection: sa.Connection) -> str | None:
@@ -132,8 +137,7 @@ def _current(connection: sa.Connection) -> str | None:
 def _migrate_postgres(connection: sa.Connection) -> list[str]:
     # The lock belongs to the session: it lasts over the migrations' own transactions, until we disconnect.
     connection.execute(sa.text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
-    # A table that is in use is waited for only this long: whoever wants it after us waits as long.
-    connection.exec_driver_sql("SET lock_timeout = '4s'")
+    connection.exec_driver_sql(f"SET lock_timeout = '{_LOCK_TIMEOUT}'")
     connection.commit()
     version = _current(connection)
     connection.rollback()  # reading began a transaction, and each migration has its own

@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.util import greenlet_spawn
 
 from counterfoil.db.base import Database, DatabaseUnavailable
 from counterfoil.db.engines import serializers
@@ -26,8 +27,9 @@ R = TypeVar("R")
 _ATTEMPTS = 8
 _TRY_AGAIN = {"40001", "40P01", "55P03"}
 """serialization_failure, deadlock_detected, lock_not_available (PostgreSQL manual, appendix A)."""
-_AWAY = ("08", "53", "57P")
-"""Classes connection exception and insufficient resources; operator intervention (57P..)."""
+_AWAY = ("08", "28", "3D", "53", "57P", "57014")
+"""Classes connection exception, invalid authorization, invalid catalog name and insufficient resources; operator
+intervention (57P..); statement_timeout."""
 
 
 class PostgresDatabase(Database):
@@ -56,6 +58,9 @@ class PostgresDatabase(Database):
             },
             **serializers(),
         )
+        engine = self._engine.sync_engine
+        self._snapshot = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     async def write(self, work: Callable[[Tx], R], tenant: str, actor: Actor) -> R:
         """Run ``work`` and commit, again from the start when the database asks for it."""
@@ -69,38 +74,38 @@ class PostgresDatabase(Database):
 
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return await self._with_connection(apply)
+                return await self._with_connection(apply, self._engine.sync_engine)
             except DBAPIError as error:
-                if _sqlstate(error) not in _TRY_AGAIN:
+                if not wants_another_try(error):
                     raise
                 if attempt == _ATTEMPTS:
                     raise DatabaseUnavailable("The database is too busy with this; try again.") from error
             await asyncio.sleep(random.uniform(0, 0.005 * 2**attempt))  # noqa: S311 # spread, not secret
         raise AssertionError("unreachable")
 
-    async def read(self, work: Callable[[Tx], R], tenant: str, actor: Actor) -> R:
-        """Run ``work`` in a read-only transaction."""
+    async def read(self, work: Callable[[Tx], R], tenant: str, actor: Actor, *, single: bool = False) -> R:
+        """Run ``work`` in a read-only transaction, all of whose statements see the same snapshot.
+
+        A ``single`` statement is its own snapshot, so it is spared the round trips of a transaction.
+        """
 
         def apply(connection: sa.Connection) -> R:
-            tx = Tx(connection, tenant=tenant, actor=actor, now=self.clock.now())
-            return work(tx)
+            return work(Tx(connection, tenant=tenant, actor=actor, now=self.clock.now(), single=single))
 
-        return await self._with_connection(apply, postgresql_readonly=True)
+        return await self._with_connection(apply, self._single if single else self._snapshot)
 
-    async def _with_connection(self, apply: Callable[[sa.Connection], R], **options: Any) -> R:
-        connection: AsyncConnection | None = None
+    async def _with_connection(self, apply: Callable[[sa.Connection], R], engine: sa.Engine) -> R:
+        def whole() -> R:
+            with engine.connect() as connection:
+                return apply(connection)
+
         try:
-            connection = await self._engine.connect()
-            if options:
-                connection = await connection.execution_options(**options)
-            return await connection.run_sync(apply)
+            # One greenlet for all of it: connecting, the work, and giving the connection back.
+            return await greenlet_spawn(whole)
         except (OperationalError, InterfaceError, PoolTimeout, OSError, DBAPIError) as error:
-            if isinstance(error, DBAPIError) and not _is_away(error):
+            if isinstance(error, DBAPIError) and not is_away(error):
                 raise
             raise DatabaseUnavailable("The database cannot be reached.") from error
-        finally:
-            if connection is not None:
-                await connection.close()
 
     async def close(self) -> None:
         """Close the pool."""
@@ -111,7 +116,13 @@ def _sqlstate(error: DBAPIError) -> str:
     return str(getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or "")
 
 
-def _is_away(error: DBAPIError) -> bool:
+def wants_another_try(error: DBAPIError) -> bool:
+    """Whether others were in the way, so that the same transaction may succeed later."""
+    return _sqlstate(error) in _TRY_AGAIN
+
+
+def is_away(error: DBAPIError) -> bool:
+    """Whether the server cannot be reached or used, rather than that it refuses the statement."""
     state = _sqlstate(error)
     return error.connection_invalidated or state.startswith(_AWAY) or (not state and not _is_ours(error))
 

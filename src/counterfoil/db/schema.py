@@ -7,7 +7,7 @@ and carry it along. A row therefore cannot refer across tenants, whatever a prog
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -53,9 +53,13 @@ class Timestamp(sa.types.TypeDecorator[datetime]):
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         """Convert on the way out."""
-        if value is None or dialect.name != "sqlite":
-            return value  # type: ignore[no-any-return] # PostgreSQL's driver already gives datetimes
-        return from_micros(value)
+        if value is None:
+            return None
+        if dialect.name == "sqlite":
+            return from_micros(value)
+        moment: datetime = value
+        # The driver sends the last microsecond of year 9999 as "infinity", and gives that back without a zone.
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 JSON = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")

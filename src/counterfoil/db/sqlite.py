@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from counterfoil.db.base import Database, DatabaseUnavailable
 from counterfoil.db.engines import serializers
@@ -29,6 +30,8 @@ R = TypeVar("R")
 _LARGEST_GROUP = 256
 _BUSY_MS = 10_000
 _READERS = 2
+_OURS = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_MISMATCH}
+"""Primary result codes that blame the statement, which no retry can mend; the others blame the file or the disk."""
 
 
 class _Job(NamedTuple):
@@ -55,7 +58,7 @@ def engine_for(path: str, *, read_only: bool = False) -> sa.Engine:
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.execute("PRAGMA cache_size = -16000")
+        cursor.execute("PRAGMA cache_size = -4000")
         if read_only:
             cursor.execute("PRAGMA query_only = ON")
         cursor.close()
@@ -88,65 +91,71 @@ class SqliteDatabase(Database):
         self._queue.put(_Job(work, tenant, actor, future))
         return await asyncio.wrap_future(future)
 
-    async def read(self, work: Callable[[Tx], R], tenant: str, actor: Actor) -> R:
+    async def read(self, work: Callable[[Tx], R], tenant: str, actor: Actor, *, single: bool = False) -> R:
         """Run ``work`` on a reader's connection."""
         if self._closed:
             raise DatabaseUnavailable("The database is closed.")
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work, tenant, actor)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work, tenant, actor, single)
 
-    def _read(self, work: Callable[[Tx], R], tenant: str, actor: Actor) -> R:
-        connection: sa.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = self._reader_engine.connect()
-            self._connections.append(connection)
-        raw = connection.connection.dbapi_connection
-        assert raw is not None
-        raw.execute("BEGIN")  # one snapshot for all of the operation's statements
+    def _read(self, work: Callable[[Tx], R], tenant: str, actor: Actor, single: bool) -> R:  # noqa: FBT001
         try:
-            return work(Tx(connection, tenant=tenant, actor=actor, now=self.clock.now()))
-        except OperationalError as error:
+            connection: sa.Connection | None = getattr(self._local, "connection", None)
+            if connection is None:
+                connection = self._local.connection = self._reader_engine.connect()
+                self._connections.append(connection)
+            tx = Tx(connection, tenant=tenant, actor=actor, now=self.clock.now(), single=single)
+            if single:
+                return work(tx)
+            raw = _raw(connection)
+            raw.execute("BEGIN")  # one snapshot for all of the operation's statements
+            try:
+                return work(tx)
+            finally:
+                if raw.in_transaction:
+                    raw.execute("ROLLBACK")
+        except (DBAPIError, sqlite3.Error) as error:
+            if not is_away(error):
+                raise
             raise DatabaseUnavailable("The database could not be read.") from error
-        finally:
-            raw.execute("ROLLBACK")
 
     def _write_groups(self) -> None:
-        with self._writer_engine.connect() as connection:
-            while True:
+        connection: sa.Connection | None = None
+        stop = False
+        while not stop:
+            group: list[_Job] = []
+            while not stop and len(group) < _LARGEST_GROUP and not (group and self._queue.empty()):
                 job = self._queue.get()
                 if job is None:
-                    return
-                group = [job]
-                stop = False
-                while len(group) < _LARGEST_GROUP and not self._queue.empty():
-                    more = self._queue.get()
-                    if more is None:
-                        stop = True
-                        break
-                    group.append(more)
-                self._commit_group(connection, group)
-                if stop:
-                    return
+                    stop = True
+                # From here on it cannot be cancelled; whoever has gone away while it waited gets nothing done.
+                elif job.future.set_running_or_notify_cancel():
+                    group.append(job)
+            if group:
+                connection = self._commit_group(connection, group)
+        if connection is not None:
+            connection.close()
 
-    def _commit_group(self, connection: sa.Connection, group: list[_Job]) -> None:
-        raw = connection.connection.dbapi_connection
-        assert raw is not None
+    def _commit_group(self, connection: sa.Connection | None, group: list[_Job]) -> sa.Connection | None:
+        """Do what a group asks, and answer. The connection to use next, None when none could be had."""
+        answers: list[Any]
         try:
+            if connection is None:
+                connection = self._writer_engine.connect()
+            raw = _raw(connection)
             raw.execute("BEGIN IMMEDIATE")
             answers = [self._apply(connection, raw, job) for job in group]
             raw.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 # a full disk, a busy file: nobody's work is done
-            if raw.in_transaction:
-                raw.execute("ROLLBACK")
-            failure = DatabaseUnavailable("The database could not be written.")
-            failure.__cause__ = error
-            answers = [failure] * len(group)
+            answers = [_unwritten(error) for _ in group]
+            if connection is not None:
+                connection.close()  # which rolls back; the next group tries anew
+                connection = None
         for job, answer in zip(group, answers, strict=True):
-            if job.future.cancelled():
-                continue
             if isinstance(answer, BaseException):
                 job.future.set_exception(answer)
             else:
                 job.future.set_result(answer)
+        return connection
 
     def _apply(self, connection: sa.Connection, raw: Any, job: _Job) -> Any:
         tx = Tx(connection, tenant=job.tenant, actor=job.actor, now=self.clock.now())
@@ -157,7 +166,7 @@ class SqliteDatabase(Database):
         except Exception as error:  # noqa: BLE001 # the error is this operation's answer; the group goes on
             raw.execute("ROLLBACK TO op")
             raw.execute("RELEASE op")
-            return error
+            return _unwritten(error) if isinstance(error, DBAPIError) and is_away(error) else error
         raw.execute("RELEASE op")
         return answer
 
@@ -173,3 +182,22 @@ class SqliteDatabase(Database):
             connection.close()
         self._reader_engine.dispose()
         self._writer_engine.dispose()
+
+
+def _raw(connection: sa.Connection) -> Any:
+    raw = connection.connection.dbapi_connection
+    assert raw is not None
+    return raw
+
+
+def _unwritten(cause: Exception) -> DatabaseUnavailable:
+    failure = DatabaseUnavailable("The database could not be written.")
+    failure.__cause__ = cause
+    return failure
+
+
+def is_away(error: DBAPIError | sqlite3.Error) -> bool:
+    """Whether the file or the disk is to blame rather than the statement."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    code: int | None = getattr(original, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF not in _OURS

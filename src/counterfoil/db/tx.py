@@ -34,10 +34,13 @@ class Tx:
     ``schema.mine(table)``, so forgetting the tenant is an error rather than a leak.
     """
 
-    __slots__ = ("_connection", "_events", "actor", "new_id", "now", "tenant")
+    __slots__ = ("_connection", "_events", "_statements_left", "actor", "new_id", "now", "tenant")
 
-    def __init__(self, connection: sa.Connection, *, tenant: str, actor: Actor, now: datetime) -> None:
+    def __init__(
+        self, connection: sa.Connection, *, tenant: str, actor: Actor, now: datetime, single: bool = False
+    ) -> None:
         self._connection = connection
+        self._statements_left = 1 if single else -1
         self._events: list[dict[str, Any]] = []
         self.tenant = tenant
         self.actor = actor
@@ -46,23 +49,34 @@ class Tx:
 
     def one(self, statement: sa.Executable, params: Mapping[str, Any] = _NOTHING) -> Row | None:
         """The only row, or None. More than one row is a defect and raises."""
-        return self._connection.execute(statement, {**params, "tenant": self.tenant}).one_or_none()
+        return self._query(statement, params).one_or_none()
 
     def all(self, statement: sa.Executable, params: Mapping[str, Any] = _NOTHING) -> Sequence[Row]:
         """Every row."""
-        return self._connection.execute(statement, {**params, "tenant": self.tenant}).all()
+        return self._query(statement, params).all()
+
+    def _query(self, statement: sa.Executable, params: Mapping[str, Any]) -> sa.CursorResult[*tuple[Any, ...]]:
+        if not self._statements_left:
+            raise RuntimeError("a single-statement operation ran a second statement")
+        if not statement.is_select:
+            self._check_may_write()
+        self._statements_left -= 1
+        return self._connection.execute(statement, {**params, "tenant": self.tenant})
 
     def execute(self, statement: sa.Executable, params: Mapping[str, Any] = _NOTHING) -> int:
         """Change rows; how many it changed."""
+        self._check_may_write()
         return self._connection.execute(statement, {**params, "tenant": self.tenant}).rowcount
 
     def insert(self, table: sa.Table, *rows: msgspec.Struct) -> None:
         """Add rows, given as structs that match the table."""
+        self._check_may_write()
         if rows:
             self._connection.execute(_insert_into(table), [self._row(row) for row in rows])
 
     def insert_if_new(self, table: sa.Table, row: msgspec.Struct) -> bool:
         """Add a row unless one with the same unique key exists. Whether it was added."""
+        self._check_may_write()
         return self._connection.execute(_insert_if_new(table), self._row(row)).rowcount == 1
 
     def record(
@@ -92,6 +106,10 @@ class Tx:
         if self._events:
             self._connection.execute(_INSERT_EVENTS, self._events)
             self._events = []
+
+    def _check_may_write(self) -> None:
+        if self._statements_left >= 0:  # a single statement runs outside a transaction, so nothing else refuses it
+            raise RuntimeError("a single-statement operation only reads")
 
     def _row(self, row: msgspec.Struct) -> dict[str, Any]:
         values = row_of(row)

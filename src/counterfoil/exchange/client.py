@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import httpx
+from typing import TYPE_CHECKING
 
 from counterfoil.rails.base import HttpRequest, HttpResponse, RailUnavailable
 
-_TIMEOUT = httpx.Timeout(15, connect=5)
+if TYPE_CHECKING:
+    import httpx
+
+_SECONDS, _CONNECT_SECONDS = 15, 5
 _LARGEST = 4 * 1024 * 1024
 
 
@@ -18,8 +21,11 @@ class RailClient:
 
     async def send(self, request: HttpRequest) -> HttpResponse:
         """Send one request, following no redirects. Raises RailUnavailable."""
-        if self._client is None:  # made on first use: most installations start without needing it
-            self._client = httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=False, trust_env=False)
+        import httpx  # noqa: PLC0415 # on first use: a start does not need it
+
+        if self._client is None:
+            timeout = httpx.Timeout(_SECONDS, connect=_CONNECT_SECONDS)
+            self._client = httpx.AsyncClient(timeout=timeout, follow_redirects=False, trust_env=False)
         try:
             async with self._client.stream(
                 request.method, request.url, headers=request.headers, content=request.body

@@ -32,7 +32,7 @@ async def receive(
             report = None  # the rail itself knows nothing of it, so there is nothing to believe
         except RailUnavailable as error:
             raise Unavailable(f"{name} cannot be asked about this now.", code="rail_unavailable") from error
-    return await scope.run(inbox.apply, name, notice, report)
+    return await scope.coalesce(inbox.apply_many, inbox.News(name, notice, report))
 
 
 async def _verified(

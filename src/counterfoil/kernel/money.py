@@ -31,7 +31,7 @@ _ISO_DIGITS = {
     "MMK": 2, "RSD": 2, "SLL": 2, "SOS": 2, "SYP": 2, "YER": 2,
 }  # fmt: skip
 
-_PLAIN_DECIMAL = re.compile(r"(-?)(\d{1,18})(?:\.(\d{1,18}))?")
+_PLAIN_DECIMAL = re.compile(r"(-?)([0-9]{1,18})(?:\.([0-9]{1,18}))?")
 
 
 class UnknownAsset(ValueError):
@@ -72,6 +72,10 @@ class Money(msgspec.Struct, frozen=True, order=False):
 
     amount: int
     asset: str
+
+    def __post_init__(self) -> None:
+        if type(self.amount) is not int:
+            raise TypeError(f"money is counted in whole minor units, not {self.amount!r}")
 
     def __add__(self, other: Money) -> Money:
         return Money(self.amount + self._like(other), self.asset)
@@ -133,6 +137,9 @@ def portion(amount: int, basis_points: int) -> int:
     """``basis_points`` / 10,000 of an amount of minor units, half up: the one rounding rule.
 
     Half up means away from zero on a tie, for the amounts at or above zero that this is used on.
+    Raises TypeError for anything but integers.
     """
+    if type(amount) is not int or type(basis_points) is not int:
+        raise TypeError(f"a portion is of whole minor units, not {amount!r} or {basis_points!r}")
     exact = Decimal(amount) * basis_points / 10_000
     return int(exact.quantize(Decimal(1), rounding=ROUND_HALF_UP))

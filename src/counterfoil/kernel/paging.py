@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 import msgspec
 
 from counterfoil.kernel.errors import FieldError, Invalid
 
 T = TypeVar("T")
+
+_Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # what a BIGINT holds
 
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 100
@@ -37,7 +39,7 @@ def decode_cursor(cursor: str, kinds: tuple[type, ...]) -> tuple[str | int, ...]
     """The sort values in a cursor. Raises Invalid (``invalid_cursor``) when it is not one of ours."""
     try:
         raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        values = msgspec.json.decode(raw, type=list[str | int])
+        values = msgspec.json.decode(raw, type=list[str | _Integer])
     except (binascii.Error, ValueError, msgspec.MsgspecError):
         values = []
     if tuple(type(value) for value in values) != kinds or any("\x00" in str(value) for value in values):

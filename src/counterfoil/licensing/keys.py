@@ -71,6 +71,8 @@ def _encode(data: bytes) -> str:
 
 
 def _decode(text: str) -> bytes:
+    if not text.isascii():
+        raise BadKey("not base 32")  # upper() would make ASCII letters of some others
     try:
         data = base64.b32decode(text.upper() + "=" * (-len(text) % 8))
     except (binascii.Error, ValueError) as error:

@@ -118,7 +118,7 @@ def upgrade() -> None:  # noqa: PLR0915 # as many as there are tables and indexe
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.tenant_id"], name=op.f("fk_events_tenant_id")),
         sa.PrimaryKeyConstraint("tenant_id", "id", name=op.f("pk_events")),
     )
-    op.create_index("ix_events_object", "events", ["tenant_id", "object_kind", "object_id", "id"])
+    op.create_index("ix_events_object", "events", ["tenant_id", "object_id", "id"])
     op.create_index("ix_events_type", "events", ["tenant_id", "type", "id"])
     op.create_table(
         "inbox",

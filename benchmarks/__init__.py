@@ -1,0 +1,1 @@
+"""Measured work. ``make bench`` prints a table; nothing here asserts by the clock."""

@@ -1,0 +1,97 @@
+"""Commands on checkouts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import typer
+
+from counterfoil.cli.context import read, start, within
+from counterfoil.cli.options import After, AsJson, Limit, group
+from counterfoil.cli.output import Column, amount, print_fields, print_json, print_page, view
+from counterfoil.db.base import Scope
+from counterfoil.house import House
+from counterfoil.http.buying import NewCheckout, open_for
+from counterfoil.kernel.paging import DEFAULT_LIMIT
+from counterfoil.sales import checkouts
+from counterfoil.sales.quotes import WantedLine
+from counterfoil.sales.types import Checkout
+
+app = group("Checkouts: attempts to pay.")
+
+_PRIVATE = ("idempotency_key", "request_hash")
+
+COLUMNS: list[Column[Checkout]] = [
+    Column("ID", lambda checkout: checkout.id),
+    Column("STATUS", lambda checkout: checkout.status),
+    Column("AMOUNT", lambda checkout: amount(checkout.amount, checkout.asset), right=True),
+    Column("RAIL", lambda checkout: checkout.rail),
+    Column("E-MAIL", lambda checkout: checkout.email),
+    Column("OPENED", lambda checkout: checkout.created_at),
+]
+
+
+@app.command("list")
+def list_(
+    ctx: typer.Context,
+    *,
+    status: Annotated[
+        Literal["open", "processing", "settled", "expired", "failed"] | None, typer.Option("--status")
+    ] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    after: After = "",
+    as_json: AsJson = False,
+) -> None:
+    """List checkouts, oldest first."""
+    page = read(ctx, checkouts.list_, status=status, after=start(after), limit=limit)
+    print_page(page, COLUMNS, lambda checkout: view(checkout, *_PRIVATE), as_json=as_json)
+
+
+@app.command("show")
+def show(
+    ctx: typer.Context, checkout: Annotated[str, typer.Argument(metavar="CHECKOUT")], *, as_json: AsJson = False
+) -> None:
+    """Show a checkout."""
+    _print(read(ctx, checkouts.get, checkout), as_json=as_json)
+
+
+@app.command("create")
+def create(
+    ctx: typer.Context,
+    lines: Annotated[list[str], typer.Argument(metavar="PRICE[:QUANTITY]...", help="What is bought.")],
+    *,
+    rail: Annotated[str | None, typer.Option("--rail", help="May be left out where only one is connected.")] = None,
+    code: Annotated[str | None, typer.Option("--code", help="A discount's code.")] = None,
+    email: Annotated[str | None, typer.Option("--email", help="The buyer's.")] = None,
+    note: Annotated[str | None, typer.Option("--note")] = None,
+    country: Annotated[str | None, typer.Option("--country", metavar="DE", help="Where the buyer is.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Open a checkout. Send the buyer to its address; the claim is theirs alone: it shows the license key."""
+    wanted = NewCheckout(
+        lines=[_line(line) for line in lines], rail=rail, code=code, email=email, note=note, country=country
+    )
+
+    async def work(house: House, scope: Scope) -> tuple[Checkout, str]:
+        opened = await open_for(house, scope, wanted, None)
+        return opened, house.claims.make(scope.tenant, opened.id)
+
+    checkout, claim = within(ctx, work)
+    _print(checkout, as_json=as_json, claim=claim)
+
+
+def _line(typed: str) -> WantedLine:
+    price_id, colon, quantity = typed.partition(":")
+    if colon and not (quantity.isascii() and quantity.isdecimal()):
+        raise typer.BadParameter(f"{typed!r}: say PRICE or PRICE:2")
+    return WantedLine(price_id=price_id, quantity=int(quantity) if colon else 1)
+
+
+def _print(checkout: Checkout, *, as_json: bool, **more: Any) -> None:
+    fields = view(checkout, *_PRIVATE, **more)
+    if as_json:
+        print_json(fields)
+        return
+    fields["amount"] = amount(checkout.amount, checkout.asset)
+    fields["paid"] = amount(checkout.paid, checkout.asset)
+    print_fields(fields.items())

@@ -1,0 +1,57 @@
+"""What went wrong, in a sentence for whoever typed the command."""
+
+from __future__ import annotations
+
+from counterfoil.db.engines import BadDatabaseUrl
+from counterfoil.db.migrate import BrokenReferences, NewerDatabase
+from counterfoil.house import BadMasterKey
+from counterfoil.kernel.errors import CounterfoilError
+from counterfoil.kernel.secrets import SealBroken
+
+_HINTS = {
+    "product_not_found": "counterfoil product list",
+    "price_not_found": "counterfoil price list",
+    "license_not_found": "counterfoil license list",
+    "order_not_found": "counterfoil order list",
+    "checkout_not_found": "counterfoil checkout list",
+    "payment_not_found": "counterfoil payment list",
+    "discount_not_found": "counterfoil discount list",
+    "machine_not_found": "counterfoil machine list LICENSE",
+    "api_key_not_found": "counterfoil api-key list",
+    "rail_not_connected": "counterfoil rail list",
+    "rail_required": "name one with --rail",
+    "unknown_asset": "codes are written in capitals: USD, EUR, SAT",
+    "database_unavailable": "is it running, and is COUNTERFOIL_DATABASE_URL right?",
+}
+
+
+class CliError(Exception):
+    """A command cannot be done; ``hint`` says what may help."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def explain(error: Exception) -> tuple[str, str | None] | None:
+    """The sentence for an error and a hint, or None for a defect."""
+    match error:
+        case CliError():
+            return str(error), error.hint
+        case CounterfoilError():
+            return error.detail, _HINTS.get(error.code)
+        case BadDatabaseUrl():
+            return str(error), "set COUNTERFOIL_DATABASE_URL"
+        case BadMasterKey():
+            return str(error), "set COUNTERFOIL_MASTER_KEY_FILE or COUNTERFOIL_MASTER_KEY"
+        case SealBroken():
+            return (
+                "this master key does not open what is sealed in this database",
+                "use the master key that the database was first used with",
+            )
+        case NewerDatabase():
+            return str(error), "use the newest version of the program on this database"
+        case BrokenReferences():
+            return str(error), None
+        case _:
+            return None

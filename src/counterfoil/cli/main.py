@@ -1,0 +1,130 @@
+"""The program ``counterfoil``.
+
+A command's module is imported when that command runs, so that the help and a server's start do not pay
+for what they do not use.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from typer.core import TyperGroup
+
+from counterfoil import __version__
+from counterfoil.cli.options import HELP, Globals, group
+
+
+class Command(NamedTuple):
+    """Where a command is, and what it does in a few words."""
+
+    module: str
+    summary: str
+
+
+COMMANDS = {
+    "demo": Command("demo", "Serve with a demo catalog and the sandbox rail, to try things out."),
+    "serve": Command("serve", "Serve the API and the pages."),
+    "worker": Command("worker", "Run the jobs beside servers that do not (COUNTERFOIL_JOBS=false)."),
+    "migrate": Command("migrate", "Bring the database's tables up to date."),
+    "health": Command("health", "Say whether the database, the jobs and the server are well."),
+    "product": Command("product", "Products: what is sold."),
+    "price": Command("price", "Prices: for how much."),
+    "benefit": Command("benefit", "Benefits: what a tier of a product promises."),
+    "discount": Command("discount", "Discounts: codes that make it cheaper."),
+    "checkout": Command("checkout", "Checkouts: attempts to pay."),
+    "order": Command("order", "Orders: what was bought."),
+    "payment": Command("payment", "Payments: money that a rail has proved."),
+    "license": Command("license", "Licenses: the right to run."),
+    "machine": Command("machine", "Machines that hold a license."),
+    "rail": Command("rail", "Rails: ways for money to arrive."),
+    "event": Command("event", "Events: the record of what happened."),
+    "api-key": Command("api_key", "API keys: credentials of programs."),
+    "keys": Command("keys", "The keys that sign licenses."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """A group whose commands are imported when they are asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names, in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Import a command; None when there is none of this name."""
+        if cmd_name not in COMMANDS:
+            return None
+        if cmd_name not in self.commands:
+            module = import_module(f"counterfoil.cli.{COMMANDS[cmd_name].module}")
+            self.add_command(typer.main.get_command(module.app), cmd_name)
+        return self.commands[cmd_name]
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
+
+
+root = group(HELP, cls=LazyGroup)
+
+
+@root.callback(invoke_without_command=True)
+def _root(
+    ctx: typer.Context,
+    *,
+    tenant: Annotated[str, typer.Option("--tenant", metavar="SLUG", help="The seller to work for.")] = "default",
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    ctx.obj = Globals(tenant)
+    if version:
+        typer.echo(f"counterfoil {__version__}")
+        raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the program, and leave with its exit code: 0, 1 for an error, 2 for a command that makes no sense."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; its exit code."""
+    program = typer.main.get_command(root)
+    try:
+        code = program.main(list(arguments), prog_name="counterfoil", standalone_mode=False)
+        sys.stdout.flush()
+    except typer.TyperException as error:
+        command = getattr(getattr(error, "ctx", None), "command_path", "counterfoil")
+        _complain(error.format_message(), f"{command} --help")
+        return error.exit_code
+    except typer.Abort:
+        _complain("stopped; nothing was changed", None)
+        return 1
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        from counterfoil.cli.errors import explain  # noqa: PLC0415 # it imports all that can fail
+
+        explained = explain(error)
+        if explained is None:
+            raise
+        _complain(*explained)
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _complain(message: str, hint: str | None) -> None:
+    typer.echo(f"error: {message}", err=True)
+    if hint:
+        typer.echo(f"hint:  {hint}", err=True)
+
+
+if __name__ == "__main__":
+    main()

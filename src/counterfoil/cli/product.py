@@ -1,0 +1,133 @@
+"""Commands on products."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+import typer
+
+from counterfoil.catalog import products
+from counterfoil.catalog.products import NewProduct, Offer, ProductChanges
+from counterfoil.catalog.types import Benefit, Price, Product
+from counterfoil.cli.benefit import BENEFIT_COLUMNS
+from counterfoil.cli.context import read, start, write
+from counterfoil.cli.options import After, AsJson, Limit, Metadata, group
+from counterfoil.cli.output import Column, amount, print_fields, print_json, print_page, print_section, view
+from counterfoil.cli.price import PRICE_COLUMNS
+from counterfoil.cli.values import parse_metadata
+from counterfoil.db.tx import Tx
+from counterfoil.kernel.paging import DEFAULT_LIMIT
+
+app = group("Products: what is sold.")
+
+Which = Annotated[str, typer.Argument(metavar="PRODUCT", help="Its slug or id.")]
+Name = Annotated[str | None, typer.Option("--name", help="What buyers see.")]
+Description = Annotated[str | None, typer.Option("--description")]
+Image = Annotated[str | None, typer.Option("--image-url", metavar="URL")]
+TaxCategory = Annotated[str | None, typer.Option("--tax-category")]
+
+
+def _amounts(prices: list[Price]) -> str:
+    return ", ".join(amount(price.unit_amount, price.asset) for price in prices)
+
+
+@app.command("list")
+def list_(
+    ctx: typer.Context,
+    *,
+    status: Annotated[Literal["active", "archived", "any"], typer.Option("--status")] = "active",
+    limit: Limit = DEFAULT_LIMIT,
+    after: After = "",
+    as_json: AsJson = False,
+) -> None:
+    """List products with their prices, oldest first."""
+    wanted = None if status == "any" else status
+    page = read(ctx, products.list_, after=start(after), limit=limit, status=wanted)
+    columns: list[Column[tuple[Product, list[Price]]]] = [
+        Column("SLUG", lambda row: row[0].slug),
+        Column("NAME", lambda row: row[0].name),
+        Column("PRICES", lambda row: _amounts(row[1])),
+        Column("STATUS", lambda row: row[0].status),
+        Column("ID", lambda row: row[0].id),
+    ]
+    print_page(page, columns, lambda row: view(row[0], prices=row[1]), as_json=as_json)
+
+
+@app.command("show")
+def show(ctx: typer.Context, product: Which, *, as_json: AsJson = False) -> None:
+    """Show a product, its active prices and what it promises."""
+    _print(read(ctx, products.offer, product), as_json=as_json)
+
+
+@app.command("create")
+def create(
+    ctx: typer.Context,
+    slug: Annotated[str, typer.Argument(help="Its name in links, for good: lower-case letters, digits, hyphens.")],
+    *,
+    name: Name = None,
+    description: Description = None,
+    image_url: Image = None,
+    tax_category: TaxCategory = None,
+    metadata: Metadata = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a product."""
+    new = NewProduct(
+        slug=slug,
+        name=name if name is not None else slug.replace("-", " ").title(),
+        description=description or "",
+        image_url=image_url,
+        tax_category=tax_category or "standard",
+        metadata=parse_metadata(metadata),
+    )
+    _print(Offer(write(ctx, products.create, new), [], []), as_json=as_json)
+
+
+@app.command("update")
+def update(
+    ctx: typer.Context,
+    product: Which,
+    *,
+    name: Name = None,
+    description: Description = None,
+    image_url: Image = None,
+    tax_category: TaxCategory = None,
+    status: Annotated[Literal["active", "archived"] | None, typer.Option("--status")] = None,
+    metadata: Metadata = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change a product; what is left out stays."""
+    given: dict[str, Any] = {
+        "name": name,
+        "description": description,
+        "image_url": image_url,
+        "tax_category": tax_category,
+        "status": status,
+        "metadata": None if metadata is None else parse_metadata(metadata),
+    }
+    changes = ProductChanges(**{field: value for field, value in given.items() if value is not None})
+    _print(write(ctx, _update, product, changes), as_json=as_json)
+
+
+@app.command("archive")
+def archive(ctx: typer.Context, product: Which, *, as_json: AsJson = False) -> None:
+    """Sell a product no longer. Its licenses go on; `update --status active` brings it back."""
+    _print(write(ctx, _update, product, ProductChanges(status="archived")), as_json=as_json)
+
+
+def _update(tx: Tx, product: str, changes: ProductChanges) -> Offer:
+    changed = products.update(tx, products.find(tx, product).id, changes)
+    return msgspec.structs.replace(products.offer(tx, changed.id), product=changed)
+
+
+def _print(offer: Offer, *, as_json: bool) -> None:
+    product, prices, benefits = offer.product, offer.prices, offer.benefits
+    if as_json:
+        print_json(view(product, prices=prices, benefits=benefits))
+        return
+    print_fields((name, getattr(product, name)) for name in product.__struct_fields__)
+    price_columns: list[Column[Price]] = PRICE_COLUMNS
+    benefit_columns: list[Column[Benefit]] = BENEFIT_COLUMNS
+    print_section("prices", price_columns, prices)
+    print_section("benefits", benefit_columns, benefits)

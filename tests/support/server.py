@@ -1,0 +1,160 @@
+"""A real server in a process of its own, reached over real HTTP.
+
+    with serving(database_url, tmp_path) as server:
+        httpx.get(f"{server.url}/health")
+
+The process stops by its own pid, and ends by itself should the tests die first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+
+from counterfoil.kernel.secrets import MasterKey
+
+ROOT = Path(__file__).parents[2]
+READY_SECONDS = 60
+"""How long a start may take: generous, for machines that run many tests at once."""
+STOP_SECONDS = 30
+_STARTS = 3
+
+
+class ServerDidNotStart(RuntimeError):
+    """The server ended, or did not answer in time; its output is the message."""
+
+
+class Server:
+    """A running server."""
+
+    def __init__(self, url: str, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.url = url
+        """Its address, without a slash at the end."""
+        self.port = port
+        self.process = process
+        self.log = log
+        """What it wrote to standard output and standard error."""
+
+    def stop(self) -> int:
+        """Ask it to stop (SIGTERM), as an operator would; its exit code."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            code = self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+        self._let_go()
+        return code
+
+    def kill(self) -> None:
+        """End it at once (SIGKILL): the pulled plug."""
+        self.process.kill()
+        self.process.wait(STOP_SECONDS)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+
+
+def free_port() -> int:
+    """A loopback port that was free a moment ago."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def start(
+    database_url: str,
+    folder: Path,
+    *,
+    master: MasterKey | None = None,
+    port: int | None = None,
+    sandbox: bool = True,
+    **settings: str,
+) -> Server:
+    """Migrate a database and serve it. ``folder`` keeps its master key and its log, also across restarts.
+
+    ``settings`` are more of them by name: ``quote_minutes="1"``. Without ``port``, a free one is found.
+    Raises ServerDidNotStart.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if master is not None:
+        (folder / "master.key").write_text(master.to_text())
+    for attempt in range(1, _STARTS + 1):
+        # The address must be known before the start, because it is part of what the server hands out. So
+        # another process may take the port in between: then try another one.
+        chosen = port or free_port()
+        server = _launch(database_url, folder, chosen, {"sandbox": "true" if sandbox else "false", **settings})
+        if _wait_until_ready(server):
+            return server
+        output = server.log.read_text(errors="replace")[-8000:]
+        server.kill()
+        if port is not None or attempt == _STARTS or "address already in use" not in output.lower():
+            raise ServerDidNotStart(output)
+    raise AssertionError("unreachable")
+
+
+@contextlib.contextmanager
+def serving(
+    database_url: str,
+    folder: Path,
+    *,
+    master: MasterKey | None = None,
+    port: int | None = None,
+    sandbox: bool = True,
+    **settings: str,
+) -> Iterator[Server]:
+    """:func:`start`, and stop at the end."""
+    server = start(database_url, folder, master=master, port=port, sandbox=sandbox, **settings)
+    try:
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.stop()
+
+
+def _launch(database_url: str, folder: Path, port: int, settings: dict[str, str]) -> Server:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("COUNTERFOIL_")}
+    given = {
+        "database_url": database_url,
+        "host": "127.0.0.1",
+        "port": str(port),
+        "master_key_file": str(folder / "master.key"),
+        **settings,
+    }
+    ours = {f"COUNTERFOIL_{name.upper()}": value for name, value in given.items()}
+    log = folder / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.server_process"],
+            cwd=folder,  # so that nobody's counterfoil.toml is read
+            env={**inherited, **ours, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for the tests; the server stops after them
+        )
+    return Server(f"http://127.0.0.1:{port}", port, process, log)
+
+
+def _wait_until_ready(server: Server) -> bool:
+    deadline = time.monotonic() + READY_SECONDS
+    with httpx.Client(timeout=5, trust_env=False) as client:
+        while time.monotonic() < deadline and server.process.poll() is None:
+            with contextlib.suppress(httpx.TransportError):
+                # Another program's answer on this port is not ours.
+                if client.get(f"{server.url}/health").status_code == 200 and server.process.poll() is None:
+                    return True
+            time.sleep(0.05)
+    return False
