@@ -30,10 +30,12 @@ class Result:
 
     @property
     def count(self) -> int:
+        """How many requests were answered."""
         return len(self.latencies)
 
     @property
     def rate(self) -> float:
+        """Answers a second."""
         return self.count / self.seconds
 
     def percentile(self, share: float) -> float:

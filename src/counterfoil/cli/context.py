@@ -80,8 +80,7 @@ def _furnish(tx: Tx, master: MasterKey, fresh: PrivateKey) -> None:
 @contextlib.asynccontextmanager
 async def open_for_commands(settings: Settings) -> AsyncIterator[House]:
     """Open the house beside the servers that may be running: their rails stay as they set them up."""
-    check = asyncio.to_thread(check_migrated, settings)
-    await check
+    await asyncio.to_thread(check_migrated, settings)
     master = load_master_key(settings)
     database = connect(settings.database_url, SystemClock())
     client = RailClient()
@@ -113,9 +112,10 @@ def within(ctx: typer.Context, work: Callable[[House, Scope], Awaitable[R]]) -> 
 
 
 async def _scope(house: House, options: Globals) -> Scope:
-    everyone = await house.tenants() or {DEFAULT_TENANT: None}
-    for tenant, row in everyone.items():
-        if (row.slug if row else "default") == options.tenant:
+    if options.tenant == "default":  # which may have been made a moment ago
+        return house.scope(DEFAULT_TENANT, CLI)
+    for tenant, row in (await house.tenants()).items():
+        if row.slug == options.tenant:
             return house.scope(tenant, CLI)
     raise CliError(f"there is no tenant {options.tenant!r}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import msgspec
 import typer
 
 from counterfoil.catalog import discounts, products
@@ -15,8 +16,6 @@ from counterfoil.cli.output import Column, amount, print_fields, print_json, pri
 from counterfoil.cli.values import parse_amount, parse_moment
 from counterfoil.db.tx import Tx
 from counterfoil.kernel.paging import DEFAULT_LIMIT
-
-import msgspec
 
 app = group("Discounts: codes that make it cheaper.")
 

@@ -23,6 +23,7 @@ _HINTS = {
     "unknown_asset": "codes are written in capitals: USD, EUR, SAT",
     "database_unavailable": "is it running, and is COUNTERFOIL_DATABASE_URL right?",
 }
+_MASTER_KEY = "set COUNTERFOIL_MASTER_KEY_FILE or COUNTERFOIL_MASTER_KEY"
 
 
 class CliError(Exception):
@@ -37,21 +38,19 @@ def explain(error: Exception) -> tuple[str, str | None] | None:
     """The sentence for an error and a hint, or None for a defect."""
     match error:
         case CliError():
-            return str(error), error.hint
+            hint = error.hint
         case CounterfoilError():
-            return error.detail, _HINTS.get(error.code)
+            hint = _HINTS.get(error.code)
         case BadDatabaseUrl():
-            return str(error), "set COUNTERFOIL_DATABASE_URL"
+            hint = "set COUNTERFOIL_DATABASE_URL"
         case BadMasterKey():
-            return str(error), "set COUNTERFOIL_MASTER_KEY_FILE or COUNTERFOIL_MASTER_KEY"
-        case SealBroken():
-            return (
-                "this master key does not open what is sealed in this database",
-                "use the master key that the database was first used with",
-            )
+            hint = _MASTER_KEY
         case NewerDatabase():
-            return str(error), "use the newest version of the program on this database"
+            hint = "use the newest version of the program on this database"
+        case SealBroken():
+            return "the master key is not the one this database was made with", _MASTER_KEY
         case BrokenReferences():
-            return str(error), None
+            hint = None
         case _:
             return None
+    return str(error), hint

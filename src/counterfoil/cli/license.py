@@ -85,7 +85,12 @@ def _list(tx: Tx, product: str | None, *, email: str | None, after: str, limit: 
 @app.command("show")
 def show(ctx: typer.Context, license_: Which, *, as_json: AsJson = False) -> None:
     """Show a license and its key."""
-    _done(ctx, license_, licenses.get, as_json=as_json)
+
+    async def work(house: House, scope: Scope) -> tuple[License, str]:
+        found = await scope.read(licenses.get, await license_id(house, scope, license_))
+        return found, (await house.keyring(scope.tenant)).key_of(found)
+
+    _print(*within(ctx, work), as_json=as_json)
 
 
 @app.command("create")

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 import typer
 
-from counterfoil.catalog import products
+from counterfoil.catalog import products, shelf
 from counterfoil.catalog.products import NewProduct, Offer, ProductChanges
-from counterfoil.catalog.types import Benefit, Price, Product
+from counterfoil.catalog.shelf import ShelfProduct
 from counterfoil.cli.benefit import BENEFIT_COLUMNS
 from counterfoil.cli.context import read, start, write
 from counterfoil.cli.options import After, AsJson, Limit, Metadata, group
@@ -28,8 +28,13 @@ Image = Annotated[str | None, typer.Option("--image-url", metavar="URL")]
 TaxCategory = Annotated[str | None, typer.Option("--tax-category")]
 
 
-def _amounts(prices: list[Price]) -> str:
-    return ", ".join(amount(price.unit_amount, price.asset) for price in prices)
+COLUMNS: list[Column[ShelfProduct]] = [
+    Column("SLUG", lambda product: product.slug),
+    Column("NAME", lambda product: product.name),
+    Column("PRICES", lambda product: [amount(price.unit_amount, price.asset) for price in product.prices]),
+    Column("STATUS", lambda product: product.status),
+    Column("ID", lambda product: product.id),
+]
 
 
 @app.command("list")
@@ -43,15 +48,8 @@ def list_(
 ) -> None:
     """List products with their prices, oldest first."""
     wanted = None if status == "any" else status
-    page = read(ctx, products.list_, after=start(after), limit=limit, status=wanted)
-    columns: list[Column[tuple[Product, list[Price]]]] = [
-        Column("SLUG", lambda row: row[0].slug),
-        Column("NAME", lambda row: row[0].name),
-        Column("PRICES", lambda row: _amounts(row[1])),
-        Column("STATUS", lambda row: row[0].status),
-        Column("ID", lambda row: row[0].id),
-    ]
-    print_page(page, columns, lambda row: view(row[0], prices=row[1]), as_json=as_json)
+    page = read(ctx, shelf.list_, after=start(after), limit=limit, status=wanted)
+    print_page(page, COLUMNS, lambda product: product, as_json=as_json)
 
 
 @app.command("show")
@@ -127,7 +125,5 @@ def _print(offer: Offer, *, as_json: bool) -> None:
         print_json(view(product, prices=prices, benefits=benefits))
         return
     print_fields((name, getattr(product, name)) for name in product.__struct_fields__)
-    price_columns: list[Column[Price]] = PRICE_COLUMNS
-    benefit_columns: list[Column[Benefit]] = BENEFIT_COLUMNS
-    print_section("prices", price_columns, prices)
-    print_section("benefits", benefit_columns, benefits)
+    print_section("prices", PRICE_COLUMNS, prices)
+    print_section("benefits", BENEFIT_COLUMNS, benefits)

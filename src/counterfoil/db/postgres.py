@@ -58,6 +58,7 @@ class PostgresDatabase(Database):
             },
             **serializers(),
         )
+        self._turns = asyncio.Semaphore(pool_size)
         engine = self._engine.sync_engine
         self._snapshot = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -100,8 +101,10 @@ class PostgresDatabase(Database):
                 return apply(connection)
 
         try:
-            # One greenlet for all of it: connecting, the work, and giving the connection back.
-            return await greenlet_spawn(whole)
+            # First come, first served: the pool by itself lets newcomers overtake whoever waits for a connection.
+            async with self._turns:
+                # One greenlet for all of it: connecting, the work, and giving the connection back.
+                return await greenlet_spawn(whole)
         except (OperationalError, InterfaceError, PoolTimeout, OSError, DBAPIError) as error:
             if isinstance(error, DBAPIError) and not is_away(error):
                 raise

