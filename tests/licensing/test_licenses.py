@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from keysat_licensing_client import LicensingError, PublicKey, Verifier
-from tests.support.app import TRANSACTIONS_OVERLAP, Shop, competitor, good, opening, problem
+from tests.support.app import Shop, good, opening, problem
 
 from counterfoil.accounts import tenants
 from counterfoil.catalog.types import LicenseSpec
@@ -186,17 +186,6 @@ async def test_revoked_once_however_many_ask(shop: Shop) -> None:
     winner = next(answer.json() for answer in answers if answer.status_code == 200)
     assert (await shop.row("licenses"))["revocation_reason"] == winner["revocation_reason"]
     assert await shop.events("license.revoked") == ["license.revoked"]
-
-
-@TRANSACTIONS_OVERLAP
-async def test_a_license_revoked_meanwhile_is_not_reinstated(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = await shop.license(await shop.tier())
-    await move(shop, made["id"], "suspend")
-    competitor(monkeypatch, license_ops, "_moved", shop.scope, license_ops.get, made["id"])
-    await shop.scope.run(license_ops.revoke, made["id"], reason="first")
-    with pytest.raises(Conflict):
-        await shop.scope.run(license_ops.reinstate, made["id"])
-    assert (await shop.row("licenses"))["status"] == "revoked"
 
 
 # -- finding ------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 from litestar import Response, Router, get, post
 from litestar.datastructures import Cookie
+from litestar.params import FromPath, FromQuery
 
 from counterfoil.catalog import products, shelf
 from counterfoil.catalog.products import Offer
@@ -54,7 +55,7 @@ _FIELD_OF_CODE = {"price_not_found": "price", "rail_not_connected": "rail"}
 
 
 @get("/", **PAGE)
-async def index(request: Asker, after: str | None = None) -> Response[Any]:
+async def index(request: Asker, after: FromQuery[str | None] = None) -> Response[Any]:
     """The products that are for sale."""
     if (home := _proper_address(request)) is not None:
         return see_other(home)
@@ -105,7 +106,7 @@ def _proper_address(request: Asker) -> str | None:
 
 
 @get("/p/{slug:str}", **PAGE)
-async def product(request: Asker, slug: str) -> Response[Any]:
+async def product(request: Asker, slug: FromPath[str]) -> Response[Any]:
     """One product, and the form that buys it."""
     if (home := _proper_address(request)) is not None:
         return see_other(home)
@@ -114,7 +115,7 @@ async def product(request: Asker, slug: str) -> Response[Any]:
 
 
 @get("/p/{slug:str}/buy", **PAGE)
-async def buy_again(request: Asker, slug: str) -> Response[Any]:
+async def buy_again(request: Asker, slug: FromPath[str]) -> Response[Any]:
     """Where a reload ends up after the form came back with errors: at the product."""
     return see_other(f"{root_of(request)}/p/{quote(slug, safe='')}")
 
@@ -205,7 +206,7 @@ def _origin(url: str) -> str:
 
 
 @post("/p/{slug:str}/buy", status_code=303, **PAGE)
-async def buy(request: Asker, slug: str) -> Response[Any]:
+async def buy(request: Asker, slug: FromPath[str]) -> Response[Any]:
     """Open a checkout and send the buyer to pay it; what is free goes straight to its key."""
     scope = await public_scope(request)
     check_rate(request, scope.tenant)
@@ -304,13 +305,13 @@ def _claim_cookies(request: Asker, house: House, tenant: str, checkout_id: str) 
 
 
 @get("/style.css", **PAGE)
-async def style(v: str | None = None) -> Response[bytes]:
+async def style(v: FromQuery[str | None] = None) -> Response[bytes]:
     """The style sheet."""
     return static_response("style.css", v)
 
 
 @get("/app.js", **PAGE)
-async def script(v: str | None = None) -> Response[bytes]:
+async def script(v: FromQuery[str | None] = None) -> Response[bytes]:
     """The script, which only adds what pages can do without."""
     return static_response("app.js", v)
 

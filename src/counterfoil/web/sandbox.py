@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import msgspec
 from litestar import Response, get, post
+from litestar.params import FromPath
 
 from counterfoil.house import House
 from counterfoil.http.access import Asker, check_rate, house_of, tenant_of
@@ -64,7 +65,7 @@ def _session(token: str, settings: SandboxSettings) -> Session:
 
 
 @get("/sandbox/pay/{token:path}", include_in_schema=False, **route("public", 404))
-async def sandbox_page(request: Asker, token: str) -> Response[str]:
+async def sandbox_page(request: Asker, token: FromPath[str]) -> Response[str]:
     """The form of one sandbox payment."""
     _, _, settings = await _sandbox(request)
     session = _session(str(token).lstrip("/"), settings)

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 from litestar import Response, get
+from litestar.params import FromPath
 
 from counterfoil.catalog import products
 from counterfoil.catalog.types import Product
@@ -187,7 +188,7 @@ def _so_far(checkout: Checkout) -> str:
 
 
 @get("/thanks/{checkout_id:str}", include_in_schema=False, **route("public", 404))
-async def thanks(request: Asker, checkout_id: str) -> Response[str]:
+async def thanks(request: Asker, checkout_id: FromPath[str]) -> Response[str]:
     """How a purchase stands, for the browser that holds its claim. Everybody else learns nothing."""
     scope = await public_scope(request)
     house = house_of(request)
