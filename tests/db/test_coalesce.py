@@ -53,20 +53,21 @@ class Gate:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._reached = asyncio.Event()
+        self._reached = asyncio.Semaphore(0)
         self._go = asyncio.Event()
         self._go_thread = threading.Event()
 
     def hold(self, tx: Tx) -> None:
         if tx._connection.dialect.name == "sqlite":  # in the writer's thread
-            self._loop.call_soon_threadsafe(self._reached.set)
+            self._loop.call_soon_threadsafe(self._reached.release)
             assert self._go_thread.wait(30)
         else:
-            self._reached.set()
+            self._reached.release()
             await_only(self._go.wait())
 
     async def reached(self) -> None:
-        await asyncio.wait_for(self._reached.wait(), 30)
+        """Wait until one more transaction is held."""
+        await asyncio.wait_for(self._reached.acquire(), 30)
 
     def go(self) -> None:
         self._go.set()
@@ -123,8 +124,6 @@ async def test_what_arrives_while_one_runs_goes_together_in_the_next(scope: Scop
     for _ in range(at_once):
         holding += await started(scope.coalesce(work, "hold"))
         await gate.reached()
-    while len(batches) < at_once:
-        await asyncio.sleep(0)
     waiting = await started(*[scope.coalesce(work, request) for request in "abc"])
     assert [task.done() for task in waiting] == [False] * 3
     gate.go()

@@ -6,6 +6,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,12 @@ SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
 _CLEAN = ";".join([_ALONE, *[f'DELETE FROM "{table.name}"' for table in reversed(metadata.sorted_tables)]])
+
+
+def _migrate(url: str) -> None:
+    # In a thread, because whoever asks for a database may have a loop running.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(migrate, url).result()
 
 
 class Databases:
@@ -90,11 +97,11 @@ class Databases:
     @cached_property
     def _template(self) -> str:
         name = self._new_name()
-        migrate(self._opened.enter_context(self.postgres.database(name)))
+        _migrate(self._opened.enter_context(self.postgres.database(name)))
         return name
 
     @cached_property
     def _template_file(self) -> Path:
         path = self._folder / "template.db"
-        migrate(f"sqlite:///{path}")
+        _migrate(f"sqlite:///{path}")
         return path

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import sqlalchemy as sa
@@ -41,12 +43,13 @@ class PostgresServer:
 
 
 class PostgresAdmin:
-    """Makes, cleans and drops databases, over connections that are kept. For synchronous code."""
+    """Makes, cleans and drops databases, over connections that are kept. Plain functions for any code to call."""
 
     def __init__(self, url: str) -> None:
         self._url = sa.make_url(url)
-        # A loop of its own that is never the current one, so that it disturbs no test's.
-        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        # A loop in a thread of its own, so that a test's own loop may run meanwhile.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="postgres-admin")
+        self._runner = asyncio.Runner()
         self._connections: dict[str, asyncpg.Connection] = {}
 
     def url_of(self, database: str) -> str:
@@ -65,17 +68,21 @@ class PostgresAdmin:
 
     def execute(self, sql: str, database: str | None = None) -> None:
         """Run statements, by default in the server's own database."""
-        self._runner.run(self._execute(database or str(self._url.database), sql))
+        self._run(self._execute(database or str(self._url.database), sql))
 
     def close(self) -> None:
         for database in list(self._connections):
             self._disconnect(database)
-        self._runner.close()
+        self._thread.submit(self._runner.close).result()
+        self._thread.shutdown()
 
     def _disconnect(self, database: str) -> None:
         connection = self._connections.pop(database, None)
         if connection is not None:
-            self._runner.run(connection.close())
+            self._run(connection.close())
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        self._thread.submit(self._runner.run, work).result()
 
     async def _execute(self, database: str, sql: str) -> None:
         connection = self._connections.get(database)

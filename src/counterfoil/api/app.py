@@ -79,8 +79,8 @@ def create_app(house: House, extra: Sequence[Router] = (), *, jobs: bool | None 
         openapi_config=OpenAPIConfig(
             title="Counterfoil",
             version=__version__,
-            openapi_router=Router("/v1", route_handlers=[], opt={"access": PUBLIC}),
-            render_plugins=[JsonRenderPlugin(path="/openapi.json")],
+            openapi_router=Router("/v1/openapi", route_handlers=[], opt={"access": PUBLIC}, include_in_schema=False),
+            render_plugins=[JsonRenderPlugin(path="/json")],
             components=_SECURITY,
             use_handler_docstrings=True,
         ),

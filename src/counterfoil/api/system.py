@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from litestar import MediaType, Response, Router, get
@@ -16,7 +16,7 @@ from counterfoil.api.catalog import After, Limit, start
 from counterfoil.db.base import DatabaseUnavailable
 from counterfoil.events import reading
 from counterfoil.events.types import Event
-from counterfoil.http.access import Asker, house_of, scope_of
+from counterfoil.http.access import PUBLIC, Asker, house_of, scope_of
 from counterfoil.http.metrics import Metrics
 from counterfoil.http.problems import route
 from counterfoil.jobs import runner
@@ -64,6 +64,12 @@ async def metrics(request: Asker) -> Response[bytes]:
     return Response(generate_latest(kept.registry), media_type=CONTENT_TYPE_LATEST)
 
 
+@get("/v1/openapi.json", media_type=MediaType.JSON, include_in_schema=False, **route(PUBLIC))
+async def openapi(request: Asker) -> dict[str, Any]:
+    """This API's own description (OpenAPI 3.1)."""
+    return request.app.openapi_schema.to_schema()
+
+
 @get("/v1/events", **route("events:read"))
 async def list_events(
     request: Asker, after: After = None, limit: Limit = DEFAULT_LIMIT, object_id: str | None = None
@@ -72,4 +78,4 @@ async def list_events(
     return await scope_of(request).read(reading.list_, object_id=object_id, after=start(after), limit=limit)
 
 
-system = Router(path="/", tags=["System"], route_handlers=[health, metrics, list_events])
+system = Router(path="/", tags=["System"], route_handlers=[health, metrics, openapi, list_events])

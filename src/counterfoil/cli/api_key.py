@@ -36,7 +36,7 @@ def list_(ctx: typer.Context, *, limit: Limit = DEFAULT_LIMIT, after: After = ""
 @app.command("create")
 def create(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help="What it is for.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What it is for.")],
     *,
     scopes: Annotated[
         list[str] | None,

@@ -20,10 +20,16 @@ from counterfoil.kernel.paging import Page
 app = group("Benefits: what a tier of a product promises.")
 
 Which = Annotated[str, typer.Argument(metavar="PRODUCT", help="Its slug or id.")]
-Tier = Annotated[str, typer.Option("--tier")]
-Duration = Annotated[str, typer.Option("--duration", help="How long the license lasts: 365d; 0 = for ever.")]
-Grace = Annotated[str, typer.Option("--grace", help="How long after that validation still says yes: 14d.")]
-Machines = Annotated[int, typer.Option("--machines", min=0, help="How many at once; 0 = any number.")]
+Tier = Annotated[str, typer.Option("--tier", metavar="TEXT")]
+Duration = Annotated[
+    str | None, typer.Option("--duration", metavar="TIME", help="How long the license lasts: 365d; 0 = for ever.")
+]
+Grace = Annotated[
+    str | None, typer.Option("--grace", metavar="TIME", help="How long after that validation still says yes: 14d.")
+]
+Machines = Annotated[
+    int | None, typer.Option("--machines", metavar="N", min=0, help="How many at once, else one; 0 = any number.")
+]
 Trial = Annotated[bool, typer.Option("--trial", help="Mark the license as a trial.")]
 Entitlements = Annotated[
     list[str] | None, typer.Option("--entitlement", metavar="NAME", help="A feature; may be repeated.")
@@ -45,12 +51,14 @@ BENEFIT_COLUMNS: list[Column[Benefit]] = [
 ]
 
 
-def parse_spec(duration: str, grace: str, machines: int, entitlements: list[str] | None, *, trial: bool) -> LicenseSpec:
-    """A license's terms as they are typed."""
+def parse_spec(
+    duration: str | None, grace: str | None, machines: int | None, entitlements: list[str] | None, *, trial: bool
+) -> LicenseSpec:
+    """A license's terms as they are typed; what is left out is as in a new benefit."""
     return LicenseSpec(
-        duration_seconds=parse_duration(duration, "--duration"),
-        grace_seconds=parse_duration(grace, "--grace"),
-        max_machines=machines,
+        duration_seconds=parse_duration(duration or "0", "--duration"),
+        grace_seconds=parse_duration(grace or "0", "--grace"),
+        max_machines=1 if machines is None else machines,
         is_trial=trial,
         entitlements=entitlements or [],
     )
@@ -72,9 +80,9 @@ def set_(
     product: Which,
     *,
     tier: Tier = DEFAULT_TIER,
-    duration: Duration = "0",
-    grace: Grace = "0",
-    machines: Machines = 1,
+    duration: Duration = None,
+    grace: Grace = None,
+    machines: Machines = None,
     entitlements: Entitlements = None,
     trial: Trial = False,
     as_json: AsJson = False,

@@ -60,10 +60,12 @@ def create(
     ctx: typer.Context,
     lines: Annotated[list[str], typer.Argument(metavar="PRICE[:QUANTITY]...", help="What is bought.")],
     *,
-    rail: Annotated[str | None, typer.Option("--rail", help="May be left out where only one is connected.")] = None,
-    code: Annotated[str | None, typer.Option("--code", help="A discount's code.")] = None,
-    email: Annotated[str | None, typer.Option("--email", help="The buyer's.")] = None,
-    note: Annotated[str | None, typer.Option("--note")] = None,
+    rail: Annotated[
+        str | None, typer.Option("--rail", metavar="NAME", help="May be left out where only one is connected.")
+    ] = None,
+    code: Annotated[str | None, typer.Option("--code", metavar="CODE", help="A discount's code.")] = None,
+    email: Annotated[str | None, typer.Option("--email", metavar="TEXT", help="The buyer's.")] = None,
+    note: Annotated[str | None, typer.Option("--note", metavar="TEXT")] = None,
     country: Annotated[str | None, typer.Option("--country", metavar="DE", help="Where the buyer is.")] = None,
     as_json: AsJson = False,
 ) -> None:

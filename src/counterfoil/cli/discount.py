@@ -56,7 +56,7 @@ def list_(ctx: typer.Context, *, limit: Limit = DEFAULT_LIMIT, after: After = ""
 @app.command("create")
 def create(
     ctx: typer.Context,
-    code: Annotated[str, typer.Argument(help="What the buyer types; the same in either case.")],
+    code: Annotated[str, typer.Argument(metavar="CODE", help="What the buyer types; the same in either case.")],
     *,
     percent: Annotated[
         str | None, typer.Option("--percent", metavar="N", help="So much of each line: 10, 12.5")
@@ -65,12 +65,16 @@ def create(
     price: Annotated[str | None, typer.Option("--price", metavar="DECIMAL", help="Each unit for so much.")] = None,
     free: Annotated[bool, typer.Option("--free", help="For nothing.")] = False,
     asset: Asset = None,
-    product: Annotated[list[str] | None, typer.Option("--product", help="Only for this one; may be repeated.")] = None,
-    tier: Annotated[list[str] | None, typer.Option("--tier", help="Only for this tier; may be repeated.")] = None,
-    uses: Annotated[int | None, typer.Option("--uses", min=1, help="How often it can be used.")] = None,
+    product: Annotated[
+        list[str] | None, typer.Option("--product", metavar="PRODUCT", help="Only for this one; may be repeated.")
+    ] = None,
+    tier: Annotated[
+        list[str] | None, typer.Option("--tier", metavar="TEXT", help="Only for this tier; may be repeated.")
+    ] = None,
+    uses: Annotated[int | None, typer.Option("--uses", metavar="N", min=1, help="How often it can be used.")] = None,
     starts: Annotated[str | None, typer.Option("--starts", metavar="TIME", help="2026-12-01")] = None,
     expires: Annotated[str | None, typer.Option("--expires", metavar="TIME", help="2026-12-31T18:00Z")] = None,
-    description: Annotated[str, typer.Option("--description")] = "",
+    description: Annotated[str, typer.Option("--description", metavar="TEXT")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Make a discount."""

@@ -64,8 +64,10 @@ async def license_id(house: House, scope: Scope, typed: str) -> str:
 def list_(
     ctx: typer.Context,
     *,
-    product: Annotated[str | None, typer.Option("--product", help="Only of this one, by slug or id.")] = None,
-    email: Annotated[str | None, typer.Option("--email", help="Only this buyer's.")] = None,
+    product: Annotated[
+        str | None, typer.Option("--product", metavar="PRODUCT", help="Only of this one, by slug or id.")
+    ] = None,
+    email: Annotated[str | None, typer.Option("--email", metavar="TEXT", help="Only this buyer's.")] = None,
     limit: Limit = DEFAULT_LIMIT,
     after: After = "",
     as_json: AsJson = False,
@@ -98,23 +100,23 @@ def create(
     ctx: typer.Context,
     product: Annotated[str, typer.Argument(metavar="PRODUCT", help="Its slug or id.")],
     *,
-    tier: Annotated[str, typer.Option("--tier", help="Whose promise it gets, unless you make another.")] = DEFAULT_TIER,
-    duration: Duration | None = None,
-    grace: Grace | None = None,
-    machines: Machines | None = None,
+    tier: Annotated[
+        str, typer.Option("--tier", metavar="TEXT", help="Whose promise it gets, unless you make another.")
+    ] = DEFAULT_TIER,
+    duration: Duration = None,
+    grace: Grace = None,
+    machines: Machines = None,
     entitlements: Entitlements = None,
     trial: Trial = False,
-    email: Annotated[str | None, typer.Option("--email", help="Whose it is.")] = None,
-    note: Annotated[str | None, typer.Option("--note")] = None,
+    email: Annotated[str | None, typer.Option("--email", metavar="TEXT", help="Whose it is.")] = None,
+    note: Annotated[str | None, typer.Option("--note", metavar="TEXT")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Issue a license by hand, as its tier promises or with terms of its own."""
     from counterfoil.api.licenses import NewLicense, issue_by_hand  # noqa: PLC0415 # it brings the whole API
 
     own = trial or any(given is not None for given in (duration, grace, machines, entitlements))
-    spec = None
-    if own:
-        spec = parse_spec(duration or "0", grace or "0", 1 if machines is None else machines, entitlements, trial=trial)
+    spec = parse_spec(duration, grace, machines, entitlements, trial=trial) if own else None
     new = NewLicense(product=product, tier=tier, license=spec, email=email, note=note)
 
     async def work(house: House, scope: Scope) -> tuple[License, str]:

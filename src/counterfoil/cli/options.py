@@ -9,10 +9,10 @@ import typer
 HELP = "Counterfoil: a self-hosted back office for people who sell software."
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Limit = Annotated[int, typer.Option("--limit", min=1, max=100, help="How many rows at most.")]
+Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, max=100, help="How many rows at most.")]
 After = Annotated[str, typer.Option("--after", metavar="CURSOR", help="Go on where the list before stopped.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why; it enters the record.")]
+Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it enters the record.")]
 Amount = Annotated[str | None, typer.Option("--amount", metavar="DECIMAL", help="Major units: 19.90")]
 Asset = Annotated[str | None, typer.Option("--asset", metavar="CODE", help="ISO 4217 code, SAT, USDC, ...")]
 Sats = Annotated[str | None, typer.Option("--sats", metavar="N", help="The same as --amount N --asset SAT.")]

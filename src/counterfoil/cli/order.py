@@ -43,7 +43,7 @@ class OrderParts(msgspec.Struct, frozen=True):
 def list_(
     ctx: typer.Context,
     *,
-    email: Annotated[str | None, typer.Option("--email", help="Only this buyer's.")] = None,
+    email: Annotated[str | None, typer.Option("--email", metavar="TEXT", help="Only this buyer's.")] = None,
     limit: Limit = DEFAULT_LIMIT,
     after: After = "",
     as_json: AsJson = False,

@@ -71,7 +71,7 @@ def print_page(page: Page[T], columns: Sequence[Column[T]], shape: Callable[[T],
 
 
 def print_table(columns: Sequence[Column[T]], rows: Iterable[T]) -> None:
-    """Print a table: drawn by Rich in a terminal, plain and never cut anywhere else."""
+    """Print a table: folded by Rich to a terminal's width, plain and never cut anywhere else."""
     cells = [[text(column.of(row)) for column in columns] for row in rows]
     if sys.stdout.isatty():
         _draw(columns, cells)
@@ -87,12 +87,11 @@ def print_table(columns: Sequence[Column[T]], rows: Iterable[T]) -> None:
 
 
 def _draw(columns: Sequence[Column[T]], cells: list[list[str]]) -> None:
-    from rich.box import SIMPLE_HEAD  # noqa: PLC0415 # only a terminal needs it
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415 # only a terminal needs it
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
         table.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
     for line in cells:

@@ -56,7 +56,7 @@ def resolve(
     *,
     accept: Annotated[bool, typer.Option("--accept", help="It is good: give what was bought all the same.")] = False,
     dismiss: Annotated[bool, typer.Option("--dismiss", help="It was seen to elsewhere: sent back, say.")] = False,
-    note: Annotated[str, typer.Option("--note", help="Why; it enters the record.")] = "",
+    note: Annotated[str, typer.Option("--note", metavar="TEXT", help="Why; it enters the record.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Resolve a payment that was short, over, late or unmatched."""

@@ -19,15 +19,15 @@ from counterfoil.kernel.paging import DEFAULT_LIMIT, Page
 app = group("Prices: for how much.")
 
 Which = Annotated[str, typer.Argument(metavar="PRICE", help="Its id.")]
-Name = Annotated[str | None, typer.Option("--name")]
-Description = Annotated[str | None, typer.Option("--description")]
+Name = Annotated[str | None, typer.Option("--name", metavar="TEXT")]
+Description = Annotated[str | None, typer.Option("--description", metavar="TEXT")]
 Countries = Annotated[
     list[str] | None,
     typer.Option("--country", metavar="DE,AT=17.90", help="Another amount for buyers there; may be repeated."),
 ]
-TrialDays = Annotated[int | None, typer.Option("--trial-days")]
-QuantityMin = Annotated[int | None, typer.Option("--quantity-min")]
-QuantityMax = Annotated[int | None, typer.Option("--quantity-max")]
+TrialDays = Annotated[int | None, typer.Option("--trial-days", metavar="N")]
+QuantityMin = Annotated[int | None, typer.Option("--quantity-min", metavar="N")]
+QuantityMax = Annotated[int | None, typer.Option("--quantity-max", metavar="N")]
 
 
 def period(price: Price) -> str:
@@ -50,7 +50,9 @@ PRICE_COLUMNS: list[Column[Price]] = [
 def list_(
     ctx: typer.Context,
     *,
-    product: Annotated[str | None, typer.Option("--product", help="Only this product's, by slug or id.")] = None,
+    product: Annotated[
+        str | None, typer.Option("--product", metavar="PRODUCT", help="Only this product's, by slug or id.")
+    ] = None,
     limit: Limit = DEFAULT_LIMIT,
     after: After = "",
     as_json: AsJson = False,
@@ -79,13 +81,13 @@ def create(
     typed: Amount = None,
     asset: Asset = None,
     sats: Sats = None,
-    tier: Annotated[str, typer.Option("--tier", help="Whose benefits it buys.")] = DEFAULT_TIER,
+    tier: Annotated[str, typer.Option("--tier", metavar="TEXT", help="Whose benefits it buys.")] = DEFAULT_TIER,
     name: Name = None,
     description: Description = None,
     every: Annotated[
         Literal["day", "week", "month", "year"] | None, typer.Option("--every", help="Recurring: paid every ...")
     ] = None,
-    count: Annotated[int, typer.Option("--count", help="... so many of them.")] = 1,
+    count: Annotated[int, typer.Option("--count", metavar="N", help="... so many of them.")] = 1,
     trial_days: TrialDays = None,
     countries: Countries = None,
     quantity_min: QuantityMin = None,

@@ -22,10 +22,10 @@ from counterfoil.kernel.paging import DEFAULT_LIMIT
 app = group("Products: what is sold.")
 
 Which = Annotated[str, typer.Argument(metavar="PRODUCT", help="Its slug or id.")]
-Name = Annotated[str | None, typer.Option("--name", help="What buyers see.")]
-Description = Annotated[str | None, typer.Option("--description")]
+Name = Annotated[str | None, typer.Option("--name", metavar="TEXT", help="What buyers see.")]
+Description = Annotated[str | None, typer.Option("--description", metavar="TEXT")]
 Image = Annotated[str | None, typer.Option("--image-url", metavar="URL")]
-TaxCategory = Annotated[str | None, typer.Option("--tax-category")]
+TaxCategory = Annotated[str | None, typer.Option("--tax-category", metavar="TEXT")]
 
 
 COLUMNS: list[Column[ShelfProduct]] = [
@@ -61,7 +61,9 @@ def show(ctx: typer.Context, product: Which, *, as_json: AsJson = False) -> None
 @app.command("create")
 def create(
     ctx: typer.Context,
-    slug: Annotated[str, typer.Argument(help="Its name in links, for good: lower-case letters, digits, hyphens.")],
+    slug: Annotated[
+        str, typer.Argument(metavar="SLUG", help="Its name in links, for good: lower-case letters, digits, hyphens.")
+    ],
     *,
     name: Name = None,
     description: Description = None,

@@ -62,11 +62,11 @@ def parse_moment(typed: str | None, option: str) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(typed)
-    except ValueError as error:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise typer.BadParameter(
             f"{typed!r} is not a time: say 2026-12-31 or 2026-12-31T18:00Z", param_hint=option
         ) from error
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def parse_metadata(typed: str | None) -> dict[str, Any]:

@@ -37,7 +37,9 @@ async def reconcile(scope: Scope, rails: Rails, client: RailClient) -> int:
             try:
                 await _ask_about(scope, connection, client, checkout)
             except RailUnavailable as error:
-                # The others would meet the same; the next run asks again.
+                # The others would meet the same; the next run asks again. This one goes to the end of the line:
+                # should the rail make no sense about it alone, it must not keep the others from their turn.
+                await scope.run(checkouts.mark_checked, checkout.id, done=False)
                 _log.warning("rail unavailable", rail=name, checkout=checkout.id, why=str(error))
                 break
             asked += 1

@@ -144,6 +144,8 @@ class Runner:
                 await self.run_due()
             except DatabaseUnavailable as error:
                 _log.warning("jobs wait for the database", why=str(error))
+            except Exception:  # noqa: BLE001 # whatever it is, there will be jobs tomorrow
+                _log.exception("jobs could not be looked for")
             await asyncio.sleep(_TICK_SECONDS)
 
     @contextlib.asynccontextmanager

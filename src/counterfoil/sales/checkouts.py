@@ -51,7 +51,14 @@ _LOCK_BY_REFERENCE = _WITH_LINES.where(
 _LOCK_BY_ID = _WITH_LINES.where(checkouts.c.id == sa.bindparam("id"))
 _ATTACH = (
     sa.update(checkouts)
-    .where(mine(checkouts), checkouts.c.id == sa.bindparam("checkout_id"), checkouts.c.rail_reference.is_(None))
+    .where(
+        mine(checkouts),
+        checkouts.c.id == sa.bindparam("checkout_id"),
+        sa.or_(
+            checkouts.c.rail_reference.is_(None),
+            sa.and_(checkouts.c.rail_reference == sa.bindparam("new_reference"), checkouts.c.url.is_(None)),
+        ),
+    )
     .values(
         rail_reference=sa.bindparam("new_reference"),
         url=sa.bindparam("new_url"),
@@ -216,8 +223,11 @@ def _locked(rows: Sequence[Row]) -> CheckoutWithLines | None:
     return CheckoutWithLines(Checkout(*rows[0][:_WIDTH]), [CartLine(*row[_WIDTH:]) for row in rows])
 
 
-def attach(tx: Tx, checkout_id: str, *, reference: str, url: str) -> Checkout:
-    """Note the rail's side of a checkout, once. The answer is the checkout as it stands."""
+def attach(tx: Tx, checkout_id: str, *, reference: str, url: str | None) -> Checkout:
+    """Note the rail's side of a checkout, once. The answer is the checkout as it stands.
+
+    News of a checkout may come before the address to pay it at (``url`` None), which can then be added.
+    """
     tx.execute(_ATTACH, {"checkout_id": checkout_id, "new_reference": reference, "new_url": url, "now": tx.now})
     return get(tx, checkout_id)
 

@@ -80,18 +80,22 @@ def open_checkout(tx: Tx, wanted: OpenCheckout) -> Opened:
             return Opened(known, is_new=False, description=_describe(quotes.lines_of(tx, known.cart_id)))
     email = _checked(wanted)
     lines = quotes.price_lines(tx, wanted.lines, country=wanted.country)
+    fresh = [line.price.id for line in lines if line.price.locked_at is None]
+    if fresh:
+        prices.lock_terms(tx, fresh)
+        # Their terms may have changed between our look and the lock; what is quoted is what is fixed now.
+        lines = quotes.price_lines(tx, wanted.lines, country=wanted.country)
     discount = discounts.usable(tx, wanted.code) if wanted.code is not None else None
     if discount is not None:
         lines = apply_discount(discount, lines)
     total = sum(line.subtotal - line.discount_total for line in lines)
     if total and wanted.must_be_free:
         raise Invalid.field("code", "this code does not make it free", code="discount_not_applicable")
+    if total and wanted.rail == FREE:
+        raise Invalid.field("rail", "this is not free; name a rail to pay it on", code="rail_required")
     asset = lines[0].price.asset
     if total and wanted.rail_assets is not None and asset not in wanted.rail_assets:
         raise Invalid.field("rail", f"{wanted.rail} does not take {asset}", code="asset_not_supported")
-    fresh = [line.price.id for line in lines if line.price.locked_at is None]
-    if fresh:
-        prices.lock_terms(tx, fresh)
     cart = quotes.save(tx, lines, country=wanted.country, holds_for=wanted.holds_for, metadata=wanted.metadata)
     checkout = checkouts.create(
         tx,

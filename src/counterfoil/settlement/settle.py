@@ -41,10 +41,11 @@ def settle(tx: Tx, report: CheckoutReport) -> Settlement:
     if found is None and report.checkout_id is not None:
         # The rail answered before we could note its reference: a crash, or a webhook that was faster.
         found = checkouts.lock(tx, report.checkout_id)
-        if found is not None and (found.checkout.rail, found.checkout.rail_reference) != (report.rail, None):
+        # (Or noted it since we looked a statement ago.) Another rail's word, or another reference, is not about it.
+        if found is not None and not _is_about(report, found.checkout):
             found = None
         if found is not None:
-            checkouts.attach(tx, report.checkout_id, reference=report.reference, url=found.checkout.url or "")
+            checkouts.attach(tx, report.checkout_id, reference=report.reference, url=found.checkout.url)
     if found is None:
         for fact in report.payments:
             payments.add_if_new(
@@ -60,6 +61,10 @@ def settle(tx: Tx, report: CheckoutReport) -> Settlement:
             )
         return Settlement("unmatched", None)
     return _settle_known(tx, report, found)
+
+
+def _is_about(report: CheckoutReport, checkout: Checkout) -> bool:
+    return checkout.rail == report.rail and checkout.rail_reference in {None, report.reference}
 
 
 def _settle_known(tx: Tx, report: CheckoutReport, found: CheckoutWithLines) -> Settlement:
@@ -80,7 +85,7 @@ def _settle_known(tx: Tx, report: CheckoutReport, found: CheckoutWithLines) -> S
         status = checkouts.move(tx, checkout, report.state, paid=paid, rail_final=report.final)
     if status in {"expired", "failed"} and checkout.status not in {"expired", "failed"}:
         discounts.release(tx, checkout.id)
-    if fresh:
+    if fresh or order is not None:  # becoming an order changes the verdict on money that came before
         _judge(tx, checkout, fresh, fulfilled=fulfilled)
     return Settlement("settled" if fulfilled else "waiting", checkout.id, order)
 

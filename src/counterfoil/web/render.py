@@ -20,9 +20,9 @@ from counterfoil.kernel.errors import NotFound
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-HTML = "text/html; charset=utf-8"
+HTML = "text/html"
 
-_TYPES = {"style.css": "text/css; charset=utf-8", "app.js": "text/javascript; charset=utf-8"}
+_TYPES = {"style.css": "text/css", "app.js": "text/javascript"}
 _FOR_EVER = "public, max-age=31536000, immutable"
 
 # A license key must not be kept by a cache, nor the one-time value of a form be handed to two buyers.
