@@ -18,7 +18,7 @@ from counterfoil.kernel.secrets import MasterKey
 from counterfoil.kernel.signing import PrivateKey
 from counterfoil.licensing import signing_keys
 from tests.support.databases import Databases, Dialect
-from tests.support.network import stay_on_loopback
+from tests.support.network import stay_on_loopback, take_refused
 from tests.support.postgres import URL_VARIABLE, PostgresServer
 
 
@@ -31,6 +31,13 @@ def pytest_configure(config: pytest.Config) -> None:
         server = PostgresServer()
         config.add_cleanup(server.stop)
         os.environ[URL_VARIABLE] = server.url
+
+
+@pytest.fixture(autouse=True)
+def _loopback_only() -> Iterator[None]:
+    """Fails a test that tried to reach something beyond this machine, even when nobody noticed."""
+    yield
+    assert take_refused() == []
 
 
 @pytest.fixture(scope="session")

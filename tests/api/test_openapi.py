@@ -12,13 +12,13 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from schemathesis.checks import CHECKS
 from schemathesis.core.failures import FailureGroup
+from tests.support.databases import Databases, Dialect
+from tests.support.server import Server, serving
 
 from counterfoil.accounts import api_keys
 from counterfoil.accounts.types import DEFAULT_TENANT
 from counterfoil.db.engines import connect
 from counterfoil.kernel.clock import SystemClock
-from tests.support.databases import Databases, Dialect
-from tests.support.server import Server, serving
 
 EXAMPLES = 25
 """Made-up requests for each operation, on each database: the budget."""

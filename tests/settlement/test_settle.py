@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.support.app import TRANSACTIONS_OVERLAP, Shop, competitor, good, named, opening, problem, total
+from tests.support.databases import Dialect
 
 from counterfoil.catalog import discounts, prices
 from counterfoil.catalog.prices import PriceChanges
@@ -121,26 +122,27 @@ def names_of(events: Sequence[SandboxEvent]) -> dict[str, str]:
     return dict(zip(references, "abcdef", strict=False))
 
 
-def orders_of(count: int) -> Iterator[tuple[int, ...]]:
-    """Every order of ``count`` things, each of them twice."""
-    if count <= 3:
+def orders_of(count: int, *, whole_up_to: int) -> Iterator[tuple[int, ...]]:
+    """Every order of ``count`` things, each of them twice; of many, not every place for the second ones."""
+    if count <= whole_up_to:
         yield from sorted(set(itertools.permutations([*range(count)] * 2)))
         return
-    for order in itertools.permutations(range(count)):  # of 8 there would be 2,520
+    for order in itertools.permutations(range(count)):
         yield order + order
         yield order + order[::-1]
         yield tuple(place for place in order for _ in range(2))
 
 
 @pytest.mark.parametrize("story", STORIES)
-async def test_any_order_of_the_same_news_ends_the_same(shop: Shop, story: str) -> None:
+async def test_any_order_of_the_same_news_ends_the_same(shop: Shop, story: str, dialect: Dialect) -> None:
     tabs, status, paid, verdicts = STORIES[story]
     sold = await shop.tier(license={"max_machines": 2, "entitlements": ["pro"]})
     code = await shop.discount("NONE", kind="percentage", amount=0)
     first: Any = None
     runs = 0
     length = len(await story_of(shop, await shop.checkout(sold), tabs))
-    for order in orders_of(length):
+    whole_up_to = 3 if dialect == "sqlite" else 2  # the rules are the same on both, and SQLite is quicker here
+    for order in orders_of(length, whole_up_to=whole_up_to):
         opened = await shop.checkout((sold, 1), code="none", email="ann@x.example")
         events = await story_of(shop, opened, tabs)
         for place in order:
@@ -159,7 +161,7 @@ async def test_any_order_of_the_same_news_ends_the_same(shop: Shop, story: str) 
         assert told == first, f"order {order}"
         runs += 1
         assert await shop.count("inbox") == runs * length
-    assert runs == {1: 1, 2: 6, 3: 90, 4: 72}[length]
+    assert runs == {1: 1, 2: 6, 3: 90 if whole_up_to == 3 else 18, 4: 72}[length]
     checkout = first["checkout"]
     assert (checkout["status"], checkout["paid"]) == (status, paid)
     assert statuses(first) == verdicts
@@ -274,7 +276,7 @@ async def test_any_order_of_the_same_reports_ends_the_same(shop: Shop, story: st
     sold = await shop.tier()
     first: Any = None
     length = len(hand_built(story, await shop.checkout(sold), shop.clock.now()))
-    for order in orders_of(length):
+    for order in orders_of(length, whole_up_to=2):
         opened = await shop.checkout(sold)
         reports = hand_built(story, opened, shop.clock.now())
         for place in order:
@@ -931,7 +933,6 @@ async def test_an_order_is_never_made_twice(shop: Shop) -> None:
         await shop.scope.run(as_if_open)
     assert refusal.value.code == "order_exists"
     assert await shop.everything() == before
-    assert shop.scope.tenant == DEFAULT_TENANT
 
 
 # -- idempotency keys ---------------------------------------------------------------------------------

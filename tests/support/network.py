@@ -8,10 +8,11 @@ import sys
 from typing import Any
 
 _active = False
+_refused: list[str] = []
 
 
-class OffTheNetwork(RuntimeError):
-    """A test tried to reach something beyond this machine."""
+class OffTheNetwork(OSError):
+    """A test tried to reach something beyond this machine. An OSError, so that libraries clean up after it."""
 
 
 def is_loopback(family: int, address: Any) -> bool:
@@ -33,7 +34,15 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
     if event in ("socket.connect", "socket.sendto"):
         sock, address = arguments
         if not is_loopback(sock.family, address):
+            _refused.append(repr(address))
             raise OffTheNetwork(f"tests do not connect to {address!r}")
+
+
+def take_refused() -> list[str]:
+    """Where something tried to connect since this was last asked: programs may swallow the error."""
+    taken = _refused.copy()
+    _refused.clear()
+    return taken
 
 
 def stay_on_loopback() -> None:

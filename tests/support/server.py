@@ -8,6 +8,7 @@ The process stops by its own pid, and ends by itself should the tests die first.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -19,6 +20,10 @@ from pathlib import Path
 
 import httpx
 
+from counterfoil.accounts import api_keys
+from counterfoil.accounts.types import DEFAULT_TENANT
+from counterfoil.db.engines import connect
+from counterfoil.kernel.clock import SystemClock
 from counterfoil.kernel.secrets import MasterKey
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +69,22 @@ class Server:
     def _let_go(self) -> None:
         if self.process.stdin is not None:
             self.process.stdin.close()
+
+
+def mint_key(database_url: str) -> str:
+    """An API key of the default tenant that may do everything; the server has started before."""
+
+    async def mint() -> str:
+        database = connect(database_url, SystemClock())
+        try:
+            scope = database.scope(DEFAULT_TENANT)
+            return (await scope.run(api_keys.create, "tests", ["*"], secret=api_keys.new_secret())).secret
+        finally:
+            await database.close()
+
+    # A loop of its own that is never the current one, so that it disturbs no test's.
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        return runner.run(mint())
 
 
 def free_port() -> int:

@@ -120,9 +120,9 @@ async def test_the_shop_goes_on_page_by_page(shop: Shop, visitor: httpx.AsyncCli
     assert not second.all("a", rel="next")
 
 
-@pytest.mark.parametrize("after", ["junk", "%ff", "WyJhIiwiYiJd", "1" * 500])
-async def test_a_made_up_cursor_is_refused(shop: Shop, visitor: httpx.AsyncClient, after: str) -> None:
-    assert (await see(visitor, f"/?after={after}", 422)).heading
+async def test_a_made_up_cursor_is_refused(shop: Shop, visitor: httpx.AsyncClient) -> None:
+    for after in ("junk", "%ff", "WyJhIiwiYiJd", "1" * 500):
+        assert (await see(visitor, f"/?after={after}", 422)).heading
 
 
 # -- a product ----------------------------------------------------------------------------------------
@@ -130,6 +130,7 @@ async def test_a_made_up_cursor_is_refused(shop: Shop, visitor: httpx.AsyncClien
 
 async def test_a_product_says_what_it_promises(shop: Shop, visitor: httpx.AsyncClient) -> None:
     sold = await shop.tier("editor", amount=2900, asset="USD", tier="personal", license={"max_machines": 3})
+    shop.clock.advance(MINUTE)
     year = {"max_machines": 0, "duration_seconds": 365 * 86_400, "grace_seconds": 14 * 86_400}
     await shop.tier(
         "editor",
@@ -247,34 +248,31 @@ async def test_a_shop_on_tls_sends_its_cookies_over_tls_only(
     assert response.headers["location"].startswith("https://shop.test/sandbox/pay/")
 
 
-@pytest.mark.parametrize(
-    ("field", "value", "message"),
-    [
-        ("code", "NOPE", "We do not know this code."),
-        ("code", "x" * 5000, "We do not know this code."),
-        ("code", "'; DROP TABLE discounts; --", "We do not know this code."),
-        ("code", "GONE", "This code has expired."),
-        ("code", "SPENT", "This code has been used up."),
-        ("code", "OTHER", "This code is not for what you chose."),
-        ("email", "not an address", "Not an e-mail address."),
-        ("email", "a@b@c", "Not an e-mail address."),
-        ("email", "a" * 100 + "@x.test", "Not an e-mail address."),
-        ("email", "a@x.test\r\nBcc: everybody@x.test", "Not an e-mail address."),
-        ("quantity", "0", "This price sells from 1 to 5."),
-        ("quantity", "6", "This price sells from 1 to 5."),
-        ("quantity", "1.5", "Enter a whole number."),
-        ("quantity", "-1", "Enter a whole number."),
-        ("quantity", "\uff11", "Enter a whole number."),
-        ("quantity", "9" * 40, "Enter a whole number."),
-        ("price_id", "pri_nope", "This is no longer for sale at that price. Please choose again."),
-        ("price_id", "", "This is no longer for sale at that price. Please choose again."),
-        ("rail", "nope", "This way to pay is not available. Please choose another."),
-        ("rail", "free", "Choose how to pay."),
-    ],
-)
-async def test_mistakes_are_told_beside_their_field(
-    shop: Shop, visitor: httpx.AsyncClient, field: str, value: str, message: str
-) -> None:
+MISTAKES = [
+    ("code", "NOPE", "We do not know this code."),
+    ("code", "x" * 5000, "We do not know this code."),
+    ("code", "'; DROP TABLE discounts; --", "We do not know this code."),
+    ("code", "GONE", "This code has expired."),
+    ("code", "SPENT", "This code has been used up."),
+    ("code", "OTHER", "This code is not for what you chose."),
+    ("email", "not an address", "Not an e-mail address."),
+    ("email", "a@b@c", "Not an e-mail address."),
+    ("email", "a" * 100 + "@x.test", "Not an e-mail address."),
+    ("email", "a@x.test\r\nBcc: everybody@x.test", "Not an e-mail address."),
+    ("quantity", "0", "This price sells from 1 to 5."),
+    ("quantity", "6", "This price sells from 1 to 5."),
+    ("quantity", "1.5", "Enter a whole number."),
+    ("quantity", "-1", "Enter a whole number."),
+    ("quantity", "\uff11", "Enter a whole number."),
+    ("quantity", "9" * 40, "Enter a whole number."),
+    ("price_id", "pri_nope", "This is no longer for sale at that price. Please choose again."),
+    ("price_id", "", "This is no longer for sale at that price. Please choose again."),
+    ("rail", "nope", "This way to pay is not available. Please choose another."),
+    ("rail", "free", "Choose how to pay."),
+]
+
+
+async def test_mistakes_are_told_beside_their_field(shop: Shop, visitor: httpx.AsyncClient) -> None:
     sold = await shop.tier(amount=1000, asset="USD", quantity_max=5)
     other = await shop.tier("other", amount=1000, asset="USD")
     await shop.discount("GONE", amount=1000, expires_at="2026-01-01T00:00:00Z")
@@ -282,15 +280,16 @@ async def test_mistakes_are_told_beside_their_field(
     await shop.discount("OTHER", amount=1000, product_ids=[other.product_id])
     await shop.checkout(sold, code="SPENT")
     before = await shop.everything()
-    page = check(await send(visitor, await see(visitor, "/p/editor"), **{field: value}), 422)
-    name = "price" if field == "price_id" else field
-    assert page.one("p", id=f"{name}-error").text == message
-    assert page.one("div", role="alert")
-    if field in {"code", "email"}:
-        control = page.one("input", name=field)
-        assert control.attributes["value"] == value.strip()
-        assert control.attributes["aria-invalid"] == "true"
-        assert f"{field}-error" in control.attributes["aria-describedby"].split()
+    for field, value, message in MISTAKES:
+        page = check(await send(visitor, await see(visitor, "/p/editor"), **{field: value}), 422)
+        name = "price" if field == "price_id" else field
+        assert page.one("p", id=f"{name}-error").text == message, value
+        assert page.one("div", role="alert")
+        if field in {"code", "email"}:
+            control = page.one("input", name=field)
+            assert control.attributes["value"] == value.strip()
+            assert control.attributes["aria-invalid"] == "true"
+            assert f"{field}-error" in control.attributes["aria-describedby"].split()
     assert await shop.everything() == before
     assert not visitor.cookies
 
@@ -316,29 +315,22 @@ async def test_a_changed_price_is_not_charged_unseen(shop: Shop, visitor: httpx.
     assert (await latest(shop))["amount"] == 2000
 
 
-@pytest.mark.parametrize(
-    ("body", "kind", "status"),
-    [
-        (b"email=%00", "application/x-www-form-urlencoded", 422),
-        (b"email=\x00", "application/x-www-form-urlencoded", 422),
-        (b"email=%ff%fe", "application/x-www-form-urlencoded", 422),
-        (b"&".join(b"f%d=1" % number for number in range(60)), "application/x-www-form-urlencoded", 400),
-        (b"{}", "application/json", 415),
-        (b"", "text/plain", 415),
-        (b"--x", "multipart/form-data; boundary=x", 415),
-        (b"", "application/x-www-form-urlencoded", 422),
-    ],
-)
-async def test_what_no_form_sends_is_refused(
-    shop: Shop, visitor: httpx.AsyncClient, body: bytes, kind: str, status: int
-) -> None:
+async def test_what_no_form_sends_is_refused(shop: Shop, visitor: httpx.AsyncClient) -> None:
     await shop.tier()
-    for path in ("/p/editor/buy", "/sandbox/pay"):
-        response = await visitor.post(path, content=body, headers={"Content-Type": kind})
-        expected = (
-            404 if path == "/sandbox/pay" and status == 422 and b"00" not in body and body[-1:] != b"\0" else status
-        )
-        check(response, expected)
+    form = "application/x-www-form-urlencoded"
+    # What the shop answers to each, and what the sandbox does, where a form without a session is for nobody.
+    for body, kind, status, of_sandbox in [
+        (b"email=%00", form, 422, 422),
+        (b"email=\x00", form, 422, 422),
+        (b"email=%ff%fe", form, 422, 404),
+        (b"&".join(b"f%d=1" % number for number in range(60)), form, 400, 400),
+        (b"{}", "application/json", 415, 415),
+        (b"", "text/plain", 415, 415),
+        (b"--x", "multipart/form-data; boundary=x", 415, 415),
+        (b"", form, 422, 404),
+    ]:
+        for path, expected in (("/p/editor/buy", status), ("/sandbox/pay", of_sandbox)):
+            check(await visitor.post(path, content=body, headers={"Content-Type": kind}), expected)
     assert await shop.count("checkouts") == 0
 
 
@@ -679,12 +671,11 @@ async def test_only_the_buyers_own_cookie_shows_anything(
     assert (await see(visitor, f"/thanks/{mine}")).keys
 
 
-@pytest.mark.parametrize("name", ["x", "chk_", "chk_" + "z" * 26, SCRIPT.replace("/", ""), "%00", "chk_%E2%82%AC"])
-async def test_a_hostile_checkout_name_reveals_and_breaks_nothing(
-    shop: Shop, visitor: httpx.AsyncClient, name: str
-) -> None:
-    page = check(await visitor.get(f"/thanks/{name}"), 422 if name == "%00" else 200)
-    assert SCRIPT not in page.html
+async def test_a_hostile_checkout_name_reveals_and_breaks_nothing(shop: Shop, visitor: httpx.AsyncClient) -> None:
+    plain = await see(visitor, "/thanks/chk_01aryz6s41tsv4rrffq69g5fav")
+    for name in ("x", "chk_", "chk_" + "z" * 26, "<script>", "chk_%E2%82%AC", "..%2e", "a" * 5000):
+        assert (await see(visitor, f"/thanks/{name}")).html == plain.html
+    await see(visitor, "/thanks/%00", 422)
 
 
 # -- tenants, addresses, files ------------------------------------------------------------------------
@@ -764,18 +755,20 @@ async def test_a_shop_behind_a_prefix_links_to_itself(database_url: str, clock: 
             assert response.headers["location"].startswith("https://example.test/prefix/sandbox/pay/")
 
 
-@pytest.mark.parametrize(
-    ("path", "location"),
-    [("/", "/"), ("/p/editor?x=1", "/p/editor?x=1"), ("/p/a%20%22%0d", "/p/a%20%22%0D"), ("/t/x/", "/t/x/")],
-)
 async def test_localhost_leads_to_the_name_that_rails_send_buyers_back_to(
-    shop: Shop, visitor: httpx.AsyncClient, path: str, location: str
+    shop: Shop, visitor: httpx.AsyncClient
 ) -> None:
-    response = await visitor.get(path, headers={"Host": "localhost:8787"})
-    assert (response.status_code, response.headers.get("location")) == (303, f"http://127.0.0.1:8787{location}")
-    for other in ("localhost:1", "shop.test", "shop.test:8787", "127.0.0.1:8787", "localhost:8787@evil.test", ""):
-        response = await visitor.get(path, headers={"Host": other})
-        assert "location" not in response.headers
+    for path, location in [
+        ("/", "/"),
+        ("/p/editor?x=1", "/p/editor?x=1"),
+        ("/p/a%20%22%0d", "/p/a%20%22%0D"),
+        ("/t/x/", "/t/x/"),
+    ]:
+        response = await visitor.get(path, headers={"Host": "localhost:8787"})
+        assert (response.status_code, response.headers.get("location")) == (303, f"http://127.0.0.1:8787{location}")
+        for other in ("localhost:1", "shop.test", "shop.test:8787", "127.0.0.1:8787", "localhost:8787@evil.test", ""):
+            response = await visitor.get(path, headers={"Host": other})
+            assert "location" not in response.headers
 
 
 async def test_files_are_kept_for_ever_under_the_hash_of_their_content(shop: Shop, visitor: httpx.AsyncClient) -> None:
@@ -873,26 +866,17 @@ async def test_a_session_that_was_tampered_with_is_not_there(shop: Shop, visitor
     assert await shop.everything() == before
 
 
-@pytest.mark.parametrize(
-    ("changes", "status"),
-    [
-        ({"action": "steal"}, 422),
-        ({"action": ""}, 422),
-        ({"attempt": ""}, 422),
-        ({"attempt": "x" * 32}, 422),
-        ({"copies": "0"}, 422),
-        ({"copies": "6"}, 422),
-        ({"copies": "many"}, 422),
-        ({"copies": "9" * 50}, 422),
-        ({"token": ""}, 404),
-    ],
-)
-async def test_the_sandbox_does_only_what_its_form_offers(
-    shop: Shop, visitor: httpx.AsyncClient, changes: dict[str, str], status: int
-) -> None:
+async def test_the_sandbox_does_only_what_its_form_offers(shop: Shop, visitor: httpx.AsyncClient) -> None:
     await shop.tier()
     page = await see(visitor, await buy(visitor, "editor"))
-    check(await visitor.post("/sandbox/pay", data={**page.form.fields, "action": "pay", **changes}), status)
+    for name, bad in [
+        ("action", ["steal", "", "PAY"]),
+        ("attempt", ["", "x" * 32, "0" * 31]),
+        ("copies", ["0", "6", "many", "-1", "9" * 50]),
+    ]:
+        for value in bad:
+            form = {**page.form.fields, "action": "pay", name: value}
+            assert f"{name}: " in check(await visitor.post("/sandbox/pay", data=form), 422).text
     assert await shop.count("payments") == 0
 
 

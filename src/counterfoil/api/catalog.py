@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Router, delete, get, patch, post, put
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from counterfoil.catalog import benefits, discounts, prices, products, shelf
 from counterfoil.catalog.benefits import BenefitTerms
@@ -21,8 +21,8 @@ from counterfoil.http.problems import route
 from counterfoil.kernel.errors import Forbidden, NotFound
 from counterfoil.kernel.paging import DEFAULT_LIMIT, MAX_LIMIT, Page, decode_cursor
 
-Limit = Annotated[int, Parameter(ge=1, le=MAX_LIMIT, description="How many rows a page has at most.")]
-After = Annotated[str | None, Parameter(max_length=300, description="The `next` of the page before.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT, description="How many rows a page has at most.")]
+After = Annotated[str | None, QueryParameter(max_length=300, description="The `next` of the page before.")]
 
 
 def start(after: str | None) -> str:
@@ -86,7 +86,7 @@ async def list_products(
     request: Asker,
     after: After = None,
     limit: Limit = DEFAULT_LIMIT,
-    status: CatalogStatus = "active",
+    status: FromQuery[CatalogStatus] = "active",
 ) -> Page[ShelfProduct]:
     """Products with their active prices, oldest first. Archived ones need a key with ``products:read``."""
     scope = await public_scope(request)
@@ -96,7 +96,7 @@ async def list_products(
 
 
 @get("/v1/products/{product:str}", **route("public", 401, 404))
-async def get_product(request: Asker, product: str) -> ProductView:
+async def get_product(request: Asker, product: FromPath[str]) -> ProductView:
     """One product, by slug or id, with its active prices and what it promises."""
     scope = await public_scope(request)
     staff = "authorization" in request.headers and await _is_staff(request, scope.tenant)
@@ -107,27 +107,27 @@ async def get_product(request: Asker, product: str) -> ProductView:
 
 
 @post("/v1/products", **route("products:write", 409))
-async def create_product(request: Asker, data: NewProduct) -> Product:
+async def create_product(request: Asker, data: JSONBody[NewProduct]) -> Product:
     """Make a product."""
     return await scope_of(request).run(products.create, data)
 
 
 @patch("/v1/products/{product:str}", **route("products:write", 404))
-async def update_product(request: Asker, product: str, data: ProductChanges) -> Product:
+async def update_product(request: Asker, product: FromPath[str], data: JSONBody[ProductChanges]) -> Product:
     """Change a product; what is left out stays."""
     return await scope_of(request).run(products.update, product, data)
 
 
 @get("/v1/products/{product:str}/prices", **route("products:read"))
 async def list_product_prices(
-    request: Asker, product: str, after: After = None, limit: Limit = DEFAULT_LIMIT
+    request: Asker, product: FromPath[str], after: After = None, limit: Limit = DEFAULT_LIMIT
 ) -> Page[Price]:
     """Every price a product has or had, oldest first."""
     return await scope_of(request).read(prices.list_, product_id=product, after=start(after), limit=limit)
 
 
 @post("/v1/products/{product:str}/prices", **route("products:write", 404))
-async def create_price(request: Asker, product: str, data: NewPrice) -> Price:
+async def create_price(request: Asker, product: FromPath[str], data: JSONBody[NewPrice]) -> Price:
     """Make a price for a product."""
     return await scope_of(request).run(prices.create, product, data)
 
@@ -139,31 +139,31 @@ async def list_prices(request: Asker, after: After = None, limit: Limit = DEFAUL
 
 
 @get("/v1/prices/{price_id:str}", **route("products:read", 404))
-async def get_price(request: Asker, price_id: str) -> Price:
+async def get_price(request: Asker, price_id: FromPath[str]) -> Price:
     """One price."""
     return await scope_of(request).read(prices.get, price_id)
 
 
 @patch("/v1/prices/{price_id:str}", **route("products:write", 404, 409))
-async def update_price(request: Asker, price_id: str, data: PriceChanges) -> Price:
+async def update_price(request: Asker, price_id: FromPath[str], data: JSONBody[PriceChanges]) -> Price:
     """Change a price. Once it was quoted, new terms make a new price: look at the answer's ``id``."""
     return await scope_of(request).run(prices.update, price_id, data)
 
 
 @get("/v1/products/{product:str}/benefits", **route("products:read"))
-async def list_benefits(request: Asker, product: str) -> list[Benefit]:
+async def list_benefits(request: Asker, product: FromPath[str]) -> list[Benefit]:
     """What each tier of a product promises."""
     return await scope_of(request).read(benefits.list_, product)
 
 
 @put("/v1/products/{product:str}/benefits", **route("products:write", 404))
-async def put_benefit(request: Asker, product: str, data: BenefitTerms) -> Benefit:
+async def put_benefit(request: Asker, product: FromPath[str], data: JSONBody[BenefitTerms]) -> Benefit:
     """Set what a tier of a product promises to later buyers."""
     return await scope_of(request).run(benefits.put, product, data)
 
 
 @delete("/v1/benefits/{benefit_id:str}", status_code=200, **route("products:write", 404))
-async def remove_benefit(request: Asker, benefit_id: str) -> Benefit:
+async def remove_benefit(request: Asker, benefit_id: FromPath[str]) -> Benefit:
     """Promise it no longer."""
     return await scope_of(request).run(benefits.remove, benefit_id)
 
@@ -175,13 +175,13 @@ async def list_discounts(request: Asker, after: After = None, limit: Limit = DEF
 
 
 @post("/v1/discounts", **route("discounts:write", 409))
-async def create_discount(request: Asker, data: NewDiscount) -> Discount:
+async def create_discount(request: Asker, data: JSONBody[NewDiscount]) -> Discount:
     """Make a discount."""
     return await scope_of(request).run(discounts.create, data)
 
 
 @get("/v1/discounts/{discount_id:str}", **route("discounts:read", 404))
-async def get_discount(request: Asker, discount_id: str) -> Discount:
+async def get_discount(request: Asker, discount_id: FromPath[str]) -> Discount:
     """One discount."""
     return await scope_of(request).read(discounts.get, discount_id)
 
@@ -193,7 +193,7 @@ class DiscountChanges(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @patch("/v1/discounts/{discount_id:str}", **route("discounts:write", 404))
-async def update_discount(request: Asker, discount_id: str, data: DiscountChanges) -> Discount:
+async def update_discount(request: Asker, discount_id: FromPath[str], data: JSONBody[DiscountChanges]) -> Discount:
     """Archive a discount, or bring it back."""
     return await scope_of(request).run(discounts.set_status, discount_id, data.status)
 

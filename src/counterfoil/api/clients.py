@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 from litestar import Router, get, post
+from litestar.params import FromPath, JSONBody
 
 from counterfoil.api.sales import IdempotencyKey
 from counterfoil.catalog import discounts, products
@@ -127,7 +128,7 @@ async def license_id_of(house: House, tenant: str, key: str) -> str:
 
 
 @post("/v1/validate", status_code=200, **route("public", 404, 503))
-async def validate(request: Asker, data: ValidateRequest) -> Validation:
+async def validate(request: Asker, data: JSONBody[ValidateRequest]) -> Validation:
     """Whether a license key is good: for a product and on a machine, where those are named."""
     scope = await public_scope(request)
     limits: Limits = request.app.state.limits
@@ -239,7 +240,7 @@ async def _license_of(request: Asker, scope: Scope, data: MachineRequest | Relea
 
 
 @post("/v1/machines/activate", status_code=200, **route("public", 404, 503))
-async def activate(request: Asker, data: MachineRequest) -> ActivationView:
+async def activate(request: Asker, data: JSONBody[MachineRequest]) -> ActivationView:
     """Activate a license on a machine. Again on the same machine is a heartbeat."""
     scope = await public_scope(request)
     check_rate(request, scope.tenant)
@@ -255,7 +256,7 @@ async def activate(request: Asker, data: MachineRequest) -> ActivationView:
 
 
 @post("/v1/machines/heartbeat", status_code=200, **route("public", 404, 503))
-async def heartbeat(request: Asker, data: MachineRequest) -> MachineAnswer:
+async def heartbeat(request: Asker, data: JSONBody[MachineRequest]) -> MachineAnswer:
     """Say that a machine is alive."""
     scope = await public_scope(request)
     check_rate(request, scope.tenant)
@@ -271,7 +272,7 @@ async def heartbeat(request: Asker, data: MachineRequest) -> MachineAnswer:
 
 
 @post("/v1/machines/deactivate", status_code=200, **route("public", 404, 503))
-async def deactivate(request: Asker, data: ReleaseRequest) -> MachineAnswer:
+async def deactivate(request: Asker, data: JSONBody[ReleaseRequest]) -> MachineAnswer:
     """Free the machine's place."""
     scope = await public_scope(request)
     check_rate(request, scope.tenant)
@@ -359,7 +360,7 @@ def _pick(tiers: list[Tier], wanted: str | None, among: list[str] | None = None)
 
 
 @get("/v1/products/{slug:str}/policies", **route("public", 404))
-async def list_policies(request: Asker, slug: str) -> Policies:
+async def list_policies(request: Asker, slug: FromPath[str]) -> Policies:
     """A product's tiers that are for sale for satoshis."""
     scope = await public_scope(request)
     product, tiers = await scope.read(read_tiers, slug)
@@ -451,7 +452,9 @@ def _wanted(tier: Tier, data: PurchaseRequest | RedeemRequest, rail: str | None)
 
 
 @post("/v1/purchase", status_code=200, **route("public", 404, 409, 502, 503))
-async def purchase(request: Asker, data: PurchaseRequest, idempotency_key: IdempotencyKey = None) -> PurchaseStarted:
+async def purchase(
+    request: Asker, data: JSONBody[PurchaseRequest], idempotency_key: IdempotencyKey = None
+) -> PurchaseStarted:
     """Start buying a license. What is free comes back with its key at once."""
     scope = await public_scope(request)
     check_rate(request, scope.tenant)
@@ -486,7 +489,7 @@ async def _one_key(house: House, tenant: str, done: Purchase) -> tuple[str | Non
 
 
 @get("/v1/purchase/{invoice_id:str}", **route("public", 404))
-async def purchase_status(request: Asker, invoice_id: str) -> PurchaseStatus:
+async def purchase_status(request: Asker, invoice_id: FromPath[str]) -> PurchaseStatus:
     """What came of a purchase, by its private name."""
     scope = await public_scope(request)
     check_rate(request, scope.tenant)
@@ -538,7 +541,7 @@ def _redeemable(tx: Tx, data: RedeemRequest) -> Tier:
 
 
 @post("/v1/redeem", status_code=200, **route("public", 404, 409, 503))
-async def redeem(request: Asker, data: RedeemRequest, idempotency_key: IdempotencyKey = None) -> Redeemed:
+async def redeem(request: Asker, data: JSONBody[RedeemRequest], idempotency_key: IdempotencyKey = None) -> Redeemed:
     """Get a license for a code that makes it free."""
     scope = await public_scope(request)
     check_rate(request, scope.tenant)

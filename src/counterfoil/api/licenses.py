@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 from litestar import Router, get, post
+from litestar.params import FromPath, FromQuery, JSONBody
 
 from counterfoil.api.catalog import After, Limit, start
 from counterfoil.catalog import products
@@ -107,8 +108,8 @@ async def list_licenses(
     request: Asker,
     after: After = None,
     limit: Limit = DEFAULT_LIMIT,
-    product_id: str | None = None,
-    email: str | None = None,
+    product_id: FromQuery[str | None] = None,
+    email: FromQuery[str | None] = None,
 ) -> Page[LicenseView]:
     """Licenses, oldest first: of a product, of an e-mail address, or all."""
     scope = scope_of(request)
@@ -117,14 +118,14 @@ async def list_licenses(
 
 
 @post("/v1/licenses", **route("licenses:write", 404))
-async def create_license(request: Asker, data: NewLicense) -> LicenseView:
+async def create_license(request: Asker, data: JSONBody[NewLicense]) -> LicenseView:
     """Issue a license by hand."""
     scope = scope_of(request)
     return await view(house_of(request), scope.tenant, await scope.run(issue_by_hand, data))
 
 
 @get("/v1/licenses/{license_id:str}", **route("licenses:read", 404))
-async def get_license(request: Asker, license_id: str) -> LicenseView:
+async def get_license(request: Asker, license_id: FromPath[str]) -> LicenseView:
     """One license and its key."""
     scope = scope_of(request)
     return await view(house_of(request), scope.tenant, await scope.read(licenses.get, license_id))
@@ -135,7 +136,7 @@ def _check_reason(data: Reason) -> None:
 
 
 @post("/v1/licenses/{license_id:str}/suspend", status_code=200, **route("licenses:write", 404, 409))
-async def suspend_license(request: Asker, license_id: str, data: Reason) -> LicenseView:
+async def suspend_license(request: Asker, license_id: FromPath[str], data: JSONBody[Reason]) -> LicenseView:
     """Stop an active license for a while."""
     _check_reason(data)
     scope = scope_of(request)
@@ -144,14 +145,14 @@ async def suspend_license(request: Asker, license_id: str, data: Reason) -> Lice
 
 
 @post("/v1/licenses/{license_id:str}/reinstate", status_code=200, **route("licenses:write", 404, 409))
-async def reinstate_license(request: Asker, license_id: str) -> LicenseView:
+async def reinstate_license(request: Asker, license_id: FromPath[str]) -> LicenseView:
     """Let a suspended license run again."""
     scope = scope_of(request)
     return await view(house_of(request), scope.tenant, await scope.run(licenses.reinstate, license_id))
 
 
 @post("/v1/licenses/{license_id:str}/revoke", status_code=200, **route("licenses:write", 404, 409))
-async def revoke_license(request: Asker, license_id: str, data: Reason) -> LicenseView:
+async def revoke_license(request: Asker, license_id: FromPath[str], data: JSONBody[Reason]) -> LicenseView:
     """End a license for good."""
     _check_reason(data)
     scope = scope_of(request)
@@ -161,14 +162,14 @@ async def revoke_license(request: Asker, license_id: str, data: Reason) -> Licen
 
 @get("/v1/licenses/{license_id:str}/machines", **route("machines:read"))
 async def list_machines(
-    request: Asker, license_id: str, after: After = None, limit: Limit = DEFAULT_LIMIT
+    request: Asker, license_id: FromPath[str], after: After = None, limit: Limit = DEFAULT_LIMIT
 ) -> Page[Machine]:
     """A license's machines, past ones included, oldest first."""
     return await scope_of(request).read(machines.list_, license_id, after=start(after), limit=limit)
 
 
 @post("/v1/machines/{machine_id:str}/deactivate", status_code=200, **route("machines:write", 404, 409))
-async def deactivate_machine(request: Asker, machine_id: str, data: Reason) -> Machine:
+async def deactivate_machine(request: Asker, machine_id: FromPath[str], data: JSONBody[Reason]) -> Machine:
     """Free a machine's place; the license can then be used on another."""
     _check_reason(data)
     return await scope_of(request).run(machines.deactivate, machine_id, reason=data.reason or "by staff")

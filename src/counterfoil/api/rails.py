@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 from litestar import MediaType, Router, delete, get, post
-from litestar.params import Parameter
+from litestar.params import FromPath, JSONBody, QueryParameter
 
 from counterfoil.events.types import Actor
 from counterfoil.exchange import connect, rail_settings
@@ -71,7 +71,7 @@ async def list_rails(request: Asker) -> list[RailView]:
 
 
 @post("/v1/rails/btcpay", status_code=200, **route("rails:write", 502, 503))
-async def connect_btcpay(request: Asker, data: ConnectBTCPay) -> Connected:
+async def connect_btcpay(request: Asker, data: JSONBody[ConnectBTCPay]) -> Connected:
     """Connect a BTCPay store with a key made there; its webhook is set up by us."""
     house, scope = house_of(request), scope_of(request)
     return await connect.connect_btcpay(
@@ -87,7 +87,7 @@ async def connect_btcpay(request: Asker, data: ConnectBTCPay) -> Connected:
 
 
 @post("/v1/rails/btcpay/authorize", status_code=200, **route("rails:write"))
-async def authorize_btcpay(request: Asker, data: AuthorizeBTCPay) -> AuthorizeLink:
+async def authorize_btcpay(request: Asker, data: JSONBody[AuthorizeBTCPay]) -> AuthorizeLink:
     """Get the link that asks BTCPay for a key."""
     house, scope = house_of(request), scope_of(request)
     callback = house.base_url(scope.tenant) + _CALLBACK
@@ -95,7 +95,9 @@ async def authorize_btcpay(request: Asker, data: AuthorizeBTCPay) -> AuthorizeLi
 
 
 @post(_CALLBACK, status_code=200, media_type=MediaType.TEXT, **route("public", 401, 404, 502, 503))
-async def btcpay_callback(request: Asker, given_state: Annotated[str, Parameter(query="state", max_length=100)]) -> str:
+async def btcpay_callback(
+    request: Asker, given_state: Annotated[str, QueryParameter(name="state", max_length=100)]
+) -> str:
     """Where BTCPay's page sends the seller's browser with the key."""
     house, scope = house_of(request), await public_scope(request)
     form = parse_qs((await request.body()).decode(errors="replace"), max_num_fields=100)
@@ -114,14 +116,14 @@ async def btcpay_callback(request: Asker, given_state: Annotated[str, Parameter(
 
 
 @delete("/v1/rails/{rail:str}", status_code=200, **route("rails:write", 404))
-async def disconnect_rail(request: Asker, rail: str) -> Disconnected:
+async def disconnect_rail(request: Asker, rail: FromPath[str]) -> Disconnected:
     """Forget a rail and its secrets. What it still owes us will not be heard."""
     house = house_of(request)
     return Disconnected(rail, await connect.disconnect(scope_of(request), house.rails, house.client, rail))
 
 
 @post("/v1/webhooks/{rail:str}", status_code=200, **route("public", 401, 404, 413, 503))
-async def webhook(request: Asker, rail: str) -> Received:
+async def webhook(request: Asker, rail: FromPath[str]) -> Received:
     """Take in a rail's webhook. The signature over the raw body is checked before anything else."""
     house = house_of(request)
     scope = house.scope(await tenant_of(request), Actor("rail", rail[:40]))

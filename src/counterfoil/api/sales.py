@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import Router, get, post
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody
 
 from counterfoil.api.catalog import After, Limit, start
 from counterfoil.db.tx import Tx
@@ -24,8 +24,8 @@ from counterfoil.settlement import settle
 
 IdempotencyKey = Annotated[
     str | None,
-    Parameter(
-        header="Idempotency-Key",
+    HeaderParameter(
+        name="Idempotency-Key",
         max_length=255,
         description="Repeat a request with the same key and it happens once.",
     ),
@@ -98,7 +98,9 @@ async def view_for_buyer(house: House, tenant: str, purchase: Purchase) -> Check
 
 
 @post("/v1/checkouts", **route("public", 404, 409, 502, 503))
-async def create_checkout(request: Asker, data: NewCheckout, idempotency_key: IdempotencyKey = None) -> CheckoutView:
+async def create_checkout(
+    request: Asker, data: JSONBody[NewCheckout], idempotency_key: IdempotencyKey = None
+) -> CheckoutView:
     """Price a cart and open a checkout for it. Send the buyer to ``url``; keep ``claim`` for them."""
     scope = await public_scope(request)
     check_rate(request, scope.tenant)
@@ -109,7 +111,7 @@ async def create_checkout(request: Asker, data: NewCheckout, idempotency_key: Id
 
 @get("/v1/checkouts", **route("checkouts:read"))
 async def list_checkouts(
-    request: Asker, after: After = None, limit: Limit = DEFAULT_LIMIT, status: CheckoutStatus | None = None
+    request: Asker, after: After = None, limit: Limit = DEFAULT_LIMIT, status: FromQuery[CheckoutStatus | None] = None
 ) -> Page[CheckoutView]:
     """Checkouts, oldest first."""
     page = await scope_of(request).read(checkouts.list_, status=status, after=start(after), limit=limit)
@@ -117,13 +119,13 @@ async def list_checkouts(
 
 
 @get("/v1/checkouts/{checkout_id:str}", **route("checkouts:read", 404))
-async def get_checkout(request: Asker, checkout_id: str) -> CheckoutView:
+async def get_checkout(request: Asker, checkout_id: FromPath[str]) -> CheckoutView:
     """One checkout, for staff."""
     return checkout_view(await scope_of(request).read(checkouts.get, checkout_id))
 
 
 @get("/v1/claims/{claim:str}", **route("public", 404))
-async def get_claim(request: Asker, claim: str) -> CheckoutView:
+async def get_claim(request: Asker, claim: FromPath[str]) -> CheckoutView:
     """One checkout, for the buyer who holds its claim, with the license keys once it is paid."""
     scope = await public_scope(request)
     check_rate(request, scope.tenant)
@@ -156,28 +158,28 @@ def _read_order(tx: Tx, order_id: str) -> OrderView:
 
 @get("/v1/orders", **route("orders:read"))
 async def list_orders(
-    request: Asker, after: After = None, limit: Limit = DEFAULT_LIMIT, email: str | None = None
+    request: Asker, after: After = None, limit: Limit = DEFAULT_LIMIT, email: FromQuery[str | None] = None
 ) -> Page[Order]:
     """Orders, oldest first."""
     return await scope_of(request).read(orders.list_, email=email, after=start(after), limit=limit)
 
 
 @get("/v1/orders/{order_id:str}", **route("orders:read", 404))
-async def get_order(request: Asker, order_id: str) -> OrderView:
+async def get_order(request: Asker, order_id: FromPath[str]) -> OrderView:
     """One order and what it gave."""
     return await scope_of(request).read(_read_order, order_id)
 
 
 @get("/v1/payments", **route("payments:read"))
 async def list_payments(
-    request: Asker, after: After = None, limit: Limit = DEFAULT_LIMIT, attention: bool = False
+    request: Asker, after: After = None, limit: Limit = DEFAULT_LIMIT, attention: FromQuery[bool] = False
 ) -> Page[Payment]:
     """Payments, oldest first; with ``attention`` only those a person has yet to resolve."""
     return await scope_of(request).read(payments.list_, attention=attention, after=start(after), limit=limit)
 
 
 @get("/v1/payments/{payment_id:str}", **route("payments:read", 404))
-async def get_payment(request: Asker, payment_id: str) -> Payment:
+async def get_payment(request: Asker, payment_id: FromPath[str]) -> Payment:
     """One payment."""
     return await scope_of(request).read(payments.get, payment_id)
 
@@ -190,7 +192,7 @@ class ResolvePayment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @post("/v1/payments/{payment_id:str}/resolve", status_code=200, **route("payments:write", 404, 409))
-async def resolve_payment(request: Asker, payment_id: str, data: ResolvePayment) -> Payment:
+async def resolve_payment(request: Asker, payment_id: FromPath[str], data: JSONBody[ResolvePayment]) -> Payment:
     """Resolve a payment that was short, over, late or unmatched."""
     if len(data.note) > 2000 or "\x00" in data.note:
         raise Invalid.field("note", "at most 2000 characters, none of them NUL")

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 from litestar import MediaType, Response, Router, get
+from litestar.params import FromQuery
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
@@ -72,7 +73,7 @@ async def openapi(request: Asker) -> dict[str, Any]:
 
 @get("/v1/events", **route("events:read"))
 async def list_events(
-    request: Asker, after: After = None, limit: Limit = DEFAULT_LIMIT, object_id: str | None = None
+    request: Asker, after: After = None, limit: Limit = DEFAULT_LIMIT, object_id: FromQuery[str | None] = None
 ) -> Page[Event]:
     """The record, oldest first; of one object, or all."""
     return await scope_of(request).read(reading.list_, object_id=object_id, after=start(after), limit=limit)

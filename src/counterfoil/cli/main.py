@@ -52,21 +52,19 @@ COMMANDS = {
 class LazyGroup(TyperGroup):
     """A group whose commands are imported when they are asked for."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        """The names, in the order of the help."""
-        return list(COMMANDS)
+    def __init__(self, **attrs: Any) -> None:
+        super().__init__(**attrs)
+        self.commands: Any = dict.fromkeys(COMMANDS)  # in the order of the help; imported when asked for
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Import a command; None when there is none of this name."""
-        if cmd_name not in COMMANDS:
-            return None
-        if cmd_name not in self.commands:
+        if self.commands.get(cmd_name) is None and cmd_name in COMMANDS:
             module = import_module(f"counterfoil.cli.{COMMANDS[cmd_name].module}")
             if not gc.isenabled():  # see main
                 gc.freeze()
                 gc.enable()
-            self.add_command(typer.main.get_command(module.app), cmd_name)
-        return self.commands[cmd_name]
+            self.commands[cmd_name] = typer.main.get_command(module.app)
+        return self.commands.get(cmd_name)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List the commands without importing them."""

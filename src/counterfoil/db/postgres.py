@@ -58,6 +58,7 @@ class PostgresDatabase(Database):
             },
             **serializers(),
         )
+        self._closed = False
         self._turns = asyncio.Semaphore(pool_size)
         engine = self._engine.sync_engine
         self._snapshot = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
@@ -96,6 +97,9 @@ class PostgresDatabase(Database):
         return await self._with_connection(apply, self._single if single else self._snapshot)
 
     async def _with_connection(self, apply: Callable[[sa.Connection], R], engine: sa.Engine) -> R:
+        if self._closed:
+            raise DatabaseUnavailable("The database is closed.")
+
         def whole() -> R:
             with engine.connect() as connection:
                 return apply(connection)
@@ -112,6 +116,7 @@ class PostgresDatabase(Database):
 
     async def close(self) -> None:
         """Close the pool."""
+        self._closed = True
         await self._engine.dispose()
 
 

@@ -79,12 +79,7 @@ def open_checkout(tx: Tx, wanted: OpenCheckout) -> Opened:
         if known is not None:
             return Opened(known, is_new=False, description=_describe(quotes.lines_of(tx, known.cart_id)))
     email = _checked(wanted)
-    lines = quotes.price_lines(tx, wanted.lines, country=wanted.country)
-    fresh = [line.price.id for line in lines if line.price.locked_at is None]
-    if fresh:
-        prices.lock_terms(tx, fresh)
-        # Their terms may have changed between our look and the lock; what is quoted is what is fixed now.
-        lines = quotes.price_lines(tx, wanted.lines, country=wanted.country)
+    lines = _quote(tx, wanted)
     discount = discounts.usable(tx, wanted.code) if wanted.code is not None else None
     if discount is not None:
         lines = apply_discount(discount, lines)
@@ -119,6 +114,17 @@ def open_checkout(tx: Tx, wanted: OpenCheckout) -> Opened:
         settle(tx, _gift(tx, checkout))
         checkout = checkouts.get(tx, checkout.id)
     return Opened(checkout, is_new=True, description=_describe(lines))
+
+
+def _quote(tx: Tx, wanted: OpenCheckout) -> list[PricedLine]:
+    """Price the lines, and fix the terms of prices that are quoted for the first time."""
+    lines = quotes.price_lines(tx, wanted.lines, country=wanted.country)
+    fresh = [line.price.id for line in lines if line.price.locked_at is None]
+    if not fresh:
+        return lines
+    prices.lock_terms(tx, fresh)
+    # Their terms may have changed between our look and the lock; what is fixed now is what is quoted.
+    return quotes.price_lines(tx, wanted.lines, country=wanted.country)
 
 
 def _describe(lines: Sequence[PricedLine | CartLine]) -> str:
