@@ -16,6 +16,8 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
+from tests.peers.btcpay_server import API_KEY
+from tests.peers.fixtures import running_btcpay
 from tests.support.app import good
 from tests.support.databases import Databases
 from tests.web.html import Page
@@ -178,6 +180,29 @@ def test_the_key_appears_by_itself_once_the_payment_settles(seller: Seller, tmp_
         verify(seller, browser.read("code.key"), slug)
         assert browser.read("h1") == "Thank you"
         assert browser.complaints() == []
+
+
+def test_buying_on_a_rail_at_another_address(
+    databases: Databases, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    """Our policy must let the browser follow the redirect after the form to the rail; and the rail sends it back."""
+    with (
+        running_btcpay() as peer,
+        databases.fresh("sqlite") as url,
+        selling(url, tmp_path_factory.mktemp("server")) as seller,
+        browsing(tmp_path) as browser,
+    ):
+        good(seller.http.post("/v1/rails/btcpay", json={"base_url": peer.url, "api_key": API_KEY}))
+        slug = seller.product("Inkwell")
+        browser.open(f"{seller.server.url}/p/{slug}")
+        browser.click("button.main")
+        assert browser.driver.current_url.startswith(f"{peer.url}/i/"), browser.complaints()
+        invoice = browser.driver.current_url.rpartition("/")[2]
+        peer.invoice(invoice, "pay")
+        browser.click("a")
+        assert browser.read("h1") != "Waiting for your payment"
+        peer.invoice(invoice, "confirm")
+        verify(seller, browser.read("code.key"), slug)
 
 
 def test_a_mistake_is_shown_and_can_be_mended(seller: Seller, tmp_path: Path) -> None:
