@@ -18,7 +18,6 @@ from uuid import UUID
 import httpx
 import keysat_licensing_client as keysat
 import pytest
-from tests.support.databases import Databases, Dialect
 from tests.support.remote import Remote, connected
 from tests.support.server import serving
 
@@ -26,16 +25,16 @@ from counterfoil.kernel.secrets import MasterKey
 
 
 @pytest.fixture
-def remote(
-    databases: Databases, dialect: Dialect, tmp_path: Path, master: MasterKey, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Remote]:
+def remote(database_url: str, tmp_path: Path, master: MasterKey, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]:
     # The client reads the proxy settings of its environment.
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
-    with databases.fresh(dialect) as url, serving(url, tmp_path / "server", master=master) as server:
-        with connected(server.url, url, master) as remote:
-            yield remote
+    with (
+        serving(database_url, tmp_path / "server", master=master) as server,
+        connected(server.url, database_url, master) as remote,
+    ):
+        yield remote
 
 
 def stock(remote: Remote) -> None:

@@ -203,9 +203,13 @@ async def test_a_tenant_changes_only_its_own(scope: Scope, other: Scope) -> None
 
 
 async def test_the_tenant_of_a_statement_cannot_be_chosen(scope: Scope, other: Scope) -> None:
-    await other.run(add_product, "theirs")
+    theirs = await other.run(add_product, "theirs")
     everything = sa.select(products.c.name).where(mine(products))
     assert await scope.read(lambda tx: tx.all(everything, {"tenant": OTHER})) == []
+    assert await scope.read(lambda tx: tx.one(everything, {"tenant": OTHER})) is None
+    change = {"product": theirs.id, "suffix": "!", "tenant": OTHER}
+    assert await scope.run(lambda tx: tx.execute(_RENAME, change)) == 0
+    assert await other.read(all_products) == [theirs]
 
 
 async def test_two_tenants_may_use_one_id(scope: Scope, other: Scope) -> None:

@@ -58,8 +58,8 @@ def main(name: str) -> None:
         upgrades=missing(),
     )
     assert made is not None
-    subprocess.run(["ruff", "check", "--quiet", "--fix", made.path], check=False)
-    subprocess.run(["ruff", "format", "--quiet", made.path], check=True)
+    subprocess.run([sys.executable, "-m", "ruff", "check", "--quiet", "--fix", made.path], check=False)
+    subprocess.run([sys.executable, "-m", "ruff", "format", "--quiet", made.path], check=True)
     sys.stdout.write(f"{made.path}\n")
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -86,6 +87,12 @@ def _table(name: str) -> sa.Table:
     return metadata.tables[name]
 
 
+def _apart(work: Callable[[], Coroutine[Any, Any, R]]) -> R:
+    """Run it in a loop of its own, in a thread of its own: whoever asks may be in a loop already."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(lambda: asyncio.run(work())).result()
+
+
 def look(database_url: str, read: Callable[[Tx], R]) -> R:
     """Read a database that a server in another process has open."""
 
@@ -96,7 +103,7 @@ def look(database_url: str, read: Callable[[Tx], R]) -> R:
         finally:
             await database.close()
 
-    return asyncio.run(reading())
+    return _apart(reading)
 
 
 async def _prepare(database_url: str, master: MasterKey, secret: str) -> SandboxSettings | None:
@@ -114,6 +121,6 @@ async def _prepare(database_url: str, master: MasterKey, secret: str) -> Sandbox
 def connected(url: str, database_url: str, master: MasterKey) -> Iterator[Remote]:
     """Make a key that may do everything, and read the sandbox's secret."""
     secret = api_keys.new_secret()
-    remote = Remote(url, database_url, secret, asyncio.run(_prepare(database_url, master, secret)))
+    remote = Remote(url, database_url, secret, _apart(lambda: _prepare(database_url, master, secret)))
     with remote.http:
         yield remote

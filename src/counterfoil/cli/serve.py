@@ -7,6 +7,7 @@ import errno
 import signal
 import socket
 from collections.abc import Callable
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -52,9 +53,23 @@ def check_port(settings: Settings) -> None:
 
 
 def run_server(settings: Settings, ready: Callable[[str], None]) -> None:
-    """Serve until told to stop, and close the database behind us."""
-    # uvicorn finishes its requests and then sends itself the signal again, which would end the process
-    # before the database is closed.
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how one stops it
-        server.serve(settings, ready)
+    """Serve until told to stop, and close the database behind us. Told twice, stop at once."""
+    serving, told = False, 0
+
+    def listening(address: str) -> None:
+        nonlocal serving
+        serving = True
+        ready(address)
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        nonlocal told
+        told += 1
+        if not serving or told > 1:
+            raise KeyboardInterrupt
+
+    # uvicorn finishes its requests and then sends itself the signal again. With the usual handlers that would
+    # end the process, or cancel its task, before the database is closed.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.serve(settings, listening)
