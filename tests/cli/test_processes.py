@@ -205,7 +205,7 @@ def test_demo_twice_is_one_demo(start: Callable[..., Started], tmp_path: Path) -
     assert second.get("/v1/products")[1] == catalog
     assert {path: second.get(path, key)[1] for path in everything} == everything
     assert second.stop() == 0
-    print(f"seconds to the first answer: {took[0]:.2f}, then {took[1]:.2f}")  # noqa: T201
+    print(f"seconds to the first answer: {took[0]:.2f}, then {took[1]:.2f}")
 
 
 def test_demo_leaves_what_the_seller_changed(start: Callable[..., Started], database_url: str, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from pathlib import Path
 
@@ -94,15 +93,6 @@ def test_bad_master_key_file(cli: Cli, elsewhere: Path, text: str) -> None:
     assert error.startswith("error: the master key cannot be read: ")
     assert error.endswith("hint:  set COUNTERFOIL_MASTER_KEY_FILE or COUNTERFOIL_MASTER_KEY\n")
     assert text == "" or text not in error
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_master_key_file_of_somebody_else(cli: Cli, elsewhere: Path) -> None:
-    (elsewhere / "var").mkdir()
-    key = elsewhere / "var" / "master.key"
-    key.write_text(MasterKey.generate().to_text())
-    key.chmod(0)
-    assert "Permission denied" in cli.refused("product", "list")
 
 
 def test_master_key_that_is_a_folder(cli: Cli, elsewhere: Path) -> None:

@@ -154,7 +154,7 @@ async def test_any_order_of_the_same_news_ends_the_same(shop: Shop, story: str, 
                 reference=event.report.reference,
                 report=event.report,
             )
-            await shop.scope.run(inbox.apply, "sandbox", notice, notice.report)
+            await shop.scope.run(inbox.apply_many, [inbox.News("sandbox", notice, notice.report)])
         told = await books(shop, opened, names_of(events))
         if first is None:
             first = told

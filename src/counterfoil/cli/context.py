@@ -8,7 +8,6 @@ import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-import sqlalchemy as sa
 import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
@@ -55,8 +54,8 @@ def load_settings(**given: Any) -> Settings:
 
 def shown_url(settings: Settings) -> str:
     """The database's URL without its password. Raises BadDatabaseUrl."""
-    parse_url(settings.database_url)
-    return sa.make_url(settings.database_url).render_as_string(hide_password=True)
+    url = parse_url(settings.database_url)
+    return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
 
 
 def check_migrated(settings: Settings) -> None:

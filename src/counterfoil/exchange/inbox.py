@@ -32,29 +32,31 @@ class News(msgspec.Struct, frozen=True):
 
 
 def apply_many(tx: Tx, news: list[News]) -> list[Settlement | CounterfoilError | None]:
-    """Apply several pieces of news in one transaction: under load they share its round trips and its flush to disk.
+    """Claim pieces of news and settle what they prove; None for those applied before.
 
-    Checkouts are locked in the order of their references, so that transactions never wait in a circle.
+    Several share a transaction under load: its round trips, and its flush to disk. All claims come first,
+    in the order of event ids, then the checkouts, in the order of their references. So nobody waits for a
+    claim while holding a checkout, and transactions never wait in a circle.
     """
     answers: list[Settlement | CounterfoilError | None] = [None] * len(news)
-    places = range(len(news))
-    for place in sorted(places, key=lambda place: (news[place].notice.reference or "", news[place].notice.event_id)):
-        answers[place] = apply(tx, news[place].rail, news[place].notice, news[place].report)
+    by_event = sorted(range(len(news)), key=lambda place: news[place].notice.event_id)
+    claimed = [place for place in by_event if _claim(tx, news[place])]
+    for place in sorted(claimed, key=lambda place: news[place].notice.reference or ""):
+        report = news[place].report
+        answers[place] = settle(tx, report) if report is not None else Settlement("waiting", None)
     return answers
 
 
-def apply(tx: Tx, rail: str, notice: Notice, report: CheckoutReport | None) -> Settlement | None:
-    """Claim a piece of news and settle what it proves; None when it was applied before."""
+def _claim(tx: Tx, news: News) -> bool:
+    """Write down that this news is applied, once. Whether it is new."""
     entry = InboxEntry(
         id=tx.new_id("inb"),
-        rail=rail,
-        event_id=notice.event_id,
-        type=notice.type,
-        reference=notice.reference,
-        occurred_at=notice.occurred_at,
+        rail=news.rail,
+        event_id=news.notice.event_id,
+        type=news.notice.type,
+        reference=news.notice.reference,
+        occurred_at=news.notice.occurred_at,
         applied_at=tx.now,
         created_at=tx.now,
     )
-    if not tx.insert_if_new(inbox, entry):
-        return None
-    return settle(tx, report) if report is not None else Settlement("waiting", None)
+    return tx.insert_if_new(inbox, entry)

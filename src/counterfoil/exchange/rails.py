@@ -71,10 +71,11 @@ class Rails:
         self._known[tenant, name] = (self._monotonic(), connection)
         return connection
 
-    async def choose(self, tenant: str, wanted: str | None) -> str:
-        """The rail to use: the one asked for, else the only connected one, real ones first.
+    async def choose(self, tenant: str, wanted: str | None) -> str | None:
+        """The rail to use: the one asked for, else the only connected one, real ones first; None where there is none.
 
-        Raises Invalid (``rail_required``) when there are several and none was named.
+        Raises NotFound (``rail_not_connected``) when the one asked for is not; Invalid (``rail_required``)
+        when there are several and none was named.
         """
         if wanted is not None:
             await self.get(tenant, wanted)
@@ -85,5 +86,5 @@ class Rails:
         if len(real) == 1:
             return real[0]
         if not real:
-            raise NotFound("No rail is connected yet.", code="rail_not_connected")
+            return None
         raise Invalid.field("rail", f"one of {', '.join(real)}", code="rail_required")

@@ -10,7 +10,7 @@ from counterfoil.db.base import Scope
 from counterfoil.db.tx import Tx
 from counterfoil.exchange.checkouts import open_on_rail
 from counterfoil.house import House
-from counterfoil.kernel.errors import Invalid
+from counterfoil.kernel.errors import Invalid, NotFound
 from counterfoil.licensing import licenses
 from counterfoil.licensing.types import License
 from counterfoil.sales import checkouts, orders
@@ -76,29 +76,40 @@ async def open_for(
 
     Raises what :func:`~counterfoil.exchange.checkouts.open_on_rail` raises.
     """
-    rail, takes = FREE, None
-    if wanted.rail != FREE:
-        rail = await house.rails.choose(scope.tenant, wanted.rail)
+    rail = FREE if wanted.rail == FREE else await house.rails.choose(scope.tenant, wanted.rail)
+    takes = None
+    if rail is not None and rail != FREE:
         connection = await house.rails.get(scope.tenant, rail)
         takes = connection.rail.assets(connection.settings)
     base = house.base_url(scope.tenant)
-    return await open_on_rail(
-        scope,
-        house.rails,
-        house.client,
-        OpenCheckout(
-            lines=wanted.lines,
-            rail=rail,
-            rail_assets=takes,
-            code=wanted.code,
-            email=wanted.email,
-            note=wanted.note,
-            country=wanted.country,
-            return_url=wanted.return_url,
-            metadata=wanted.metadata,
-            idempotency_key=key,
-            holds_for=house.settings.quote_lasts,
-            must_be_free=must_be_free,
-        ),
-        return_url=lambda checkout_id: f"{base}/thanks/{checkout_id}",
+    try:
+        return await open_on_rail(
+            scope,
+            house.rails,
+            house.client,
+            _request(house, wanted, key, rail=rail or FREE, takes=takes, must_be_free=must_be_free),
+            return_url=lambda checkout_id: f"{base}/thanks/{checkout_id}",
+        )
+    except Invalid as error:
+        if rail is None and error.code == "rail_required":  # without a rail, only what is free can be had
+            raise NotFound("No rail is connected yet.", code="rail_not_connected") from error
+        raise
+
+
+def _request(
+    house: House, wanted: NewCheckout, key: str | None, *, rail: str, takes: frozenset[str] | None, must_be_free: bool
+) -> OpenCheckout:
+    return OpenCheckout(
+        lines=wanted.lines,
+        rail=rail,
+        rail_assets=takes,
+        code=wanted.code,
+        email=wanted.email,
+        note=wanted.note,
+        country=wanted.country,
+        return_url=wanted.return_url,
+        metadata=wanted.metadata,
+        idempotency_key=key,
+        holds_for=house.settings.quote_lasts,
+        must_be_free=must_be_free,
     )

@@ -104,8 +104,9 @@ async def list_policies(request: Asker, slug: FromPath[str]) -> Policies:
     """A product's tiers that are for sale for satoshis."""
     scope = await public_scope(request)
     product, tiers = await scope.read(read_tiers, slug)
+    base = _pick(tiers, None).price.unit_amount if tiers else 0  # what a purchase that names no tier is charged
     return Policies(
-        PolicyProduct(product.slug, product.name, product.description, tiers[0].price.unit_amount if tiers else 0, []),
+        PolicyProduct(product.slug, product.name, product.description, base, []),
         [_policy(tier) for tier in tiers],
     )
 
