@@ -128,35 +128,43 @@ class House:
         ]
 
 
-def _furnish(tx: Tx, house: House, fresh: PrivateKey, sandbox_secret: str) -> None:
+def _furnish(tx: Tx, house: House, fresh: PrivateKey) -> None:
     """What a tenant needs before its first sale; only what is missing."""
     if tx.tenant == DEFAULT_TENANT:
         tenants.create(tx, "default", "Default")
-    known_keys = signing_keys.everyone(tx)
-    for key in known_keys:  # a wrong master key must end here, not at the first sale
+    known = signing_keys.everyone(tx)
+    for key in known:  # a wrong master key must end here, not at the first sale
         house.master.open(key.private_key_sealed, signing_keys.context(tx.tenant, key.id))
-    if not any(key.status == "active" for key in known_keys):
+    if not any(key.status == "active" for key in known):
         signing_keys.create_first(tx, house.master, fresh)
+
+
+def _tend_sandbox(tx: Tx, house: House, fresh_secret: str) -> None:
+    """Connect the sandbox or disconnect it, as the settings say."""
     base = house.settings.base_url
     connected = rail_settings.load(tx, "sandbox")
     if not house.settings.sandbox:
         if connected is not None:
             rail_settings.disconnect(tx, "sandbox")
         return
+    secret = fresh_secret
     if connected is not None:
         known: SandboxSettings = rail_settings.unseal(connected, tx.tenant, house.master, SandboxSettings)
         if known.base_url == base:
             return
-        sandbox_secret = known.secret  # pages and webhooks from before the move stay good
-    settings = SandboxSettings(base_url=base, secret=sandbox_secret)
+        secret = known.secret  # pages and webhooks from before the move stay good
+    settings = SandboxSettings(base_url=base, secret=secret)
     rail_settings.save(tx, house.master, "sandbox", settings, {"base_url": base})
 
 
 @contextlib.asynccontextmanager
-async def open_house(settings: Settings, clock: Clock | None = None) -> AsyncIterator[House]:
+async def open_house(
+    settings: Settings, clock: Clock | None = None, *, beside_servers: bool = False
+) -> AsyncIterator[House]:
     """Open the house on an up-to-date database, and close it behind us.
 
-    Raises BadMasterKey, BadDatabaseUrl, DatabaseUnavailable.
+    ``beside_servers``: for a command while servers may run; what they set up by their own settings (the
+    sandbox) stays as it is. Raises BadMasterKey, BadDatabaseUrl, DatabaseUnavailable.
     """
     master = load_master_key(settings)
     database = connect(settings.database_url, clock or SystemClock())
@@ -170,8 +178,11 @@ async def open_house(settings: Settings, clock: Clock | None = None) -> AsyncIte
             client=client,
             claims=Claims(master.derive("claims")),
         )
+        scope = database.scope(DEFAULT_TENANT)
         try:
-            await database.scope(DEFAULT_TENANT).run(_furnish, house, PrivateKey.generate(), new_secret(40))
+            await scope.run(_furnish, house, PrivateKey.generate())
+            if not beside_servers:
+                await scope.run(_tend_sandbox, house, new_secret(40))
         except SealBroken as error:
             raise BadMasterKey("the master key is not the one this database was made with") from error
         yield house

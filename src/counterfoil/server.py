@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from socket import socket
 
 import uvicorn
@@ -43,7 +44,6 @@ async def _serve(settings: Settings, ready: Callable[[str], None] | None) -> Non
     async with open_house(settings) as house:
         server = _Server(create_app(house, [pages]), settings, ready)
         # What start-up made lives as long as the process: keep the collector from walking it again and again.
-        gc.collect()
         gc.freeze()
         await server.serve()
 
@@ -68,6 +68,22 @@ class _Server(uvicorn.Server):
             )
         )
         self._ready = ready
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on SIGINT and SIGTERM, the second time at once.
+
+        uvicorn's own way is to send itself the signal again afterwards, which would end the process before
+        the database is closed.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         """Start listening, then say so."""

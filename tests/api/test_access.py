@@ -200,9 +200,11 @@ async def test_metrics_count_by_route_not_by_address(shop: Shop) -> None:
 
 
 async def test_health_says_what_is_wrong(shop: Shop) -> None:
+    new = good(await shop.http.get("/health"))
+    assert (new["status"], new["checks"]["jobs"]["status"]) == ("degraded", "warning")
+    await shop.house.runner().run_due()
     healthy = await shop.http.get("/health")
     assert (healthy.status_code, healthy.json()["status"]) == (200, "ok")
-    await shop.house.runner().run_due()
     shop.clock.advance(timedelta(hours=1))
     late = good(await shop.http.get("/health"))
     assert late["status"] == "degraded"

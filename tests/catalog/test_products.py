@@ -85,7 +85,12 @@ async def test_a_product_in_every_detail(shop: Shop) -> None:
 
 async def test_what_is_left_out_has_a_default(shop: Shop) -> None:
     made = await make(shop, "editor")
-    assert (made["description"], made["image_url"], made["tax_category"], made["metadata"]) == ("", None, "standard", {})
+    assert (made["description"], made["image_url"], made["tax_category"], made["metadata"]) == (
+        "",
+        None,
+        "standard",
+        {},
+    )
 
 
 @pytest.mark.parametrize("slug", ["a", "0", "a-b", "editor-2-pro", "x" * 80])
@@ -95,7 +100,22 @@ async def test_a_good_slug(shop: Shop, slug: str) -> None:
 
 @pytest.mark.parametrize(
     "slug",
-    ["", "A", "Editor", "a b", "a_b", "a--b", "-a", "a-", "a/b", "a.b", "é", "a\n", "x" * 81, "pro_01j00000000000000000000000"],
+    [
+        "",
+        "A",
+        "Editor",
+        "a b",
+        "a_b",
+        "a--b",
+        "-a",
+        "a-",
+        "a/b",
+        "a.b",
+        "é",
+        "a\n",
+        "x" * 81,
+        "pro_01j00000000000000000000000",
+    ],
 )
 async def test_a_bad_slug(shop: Shop, slug: str) -> None:
     await refused(shop, {"slug": slug, "name": "Editor"}, "/slug")
@@ -134,6 +154,8 @@ async def test_many_want_the_same_slug_at_once(shop: Shop) -> None:
         ({"image_url": "/local.png"}, "/image_url"),
         ({"image_url": "https://x.example/a b"}, "/image_url"),
         ({"image_url": "https://x.example/a\n"}, "/image_url"),
+        ({"image_url": "https://x.example/a\x1b"}, "/image_url"),
+        ({"image_url": "https://x.example/" + "a" * 2_000}, "/image_url"),
         ({"image_url": ""}, "/image_url"),
     ],
 )
@@ -143,7 +165,9 @@ async def test_a_bad_field_is_named_and_changes_nothing(shop: Shop, fields: dict
     await refused(shop, fields, pointer, at=f"/v1/products/{made['id']}")
 
 
-@pytest.mark.parametrize("body", [{}, {"slug": "editor"}, {"slug": "editor", "name": "E", "price": 1}, {"slug": 1, "name": "E"}])
+@pytest.mark.parametrize(
+    "body", [{}, {"slug": "editor"}, {"slug": "editor", "name": "E", "price": 1}, {"slug": 1, "name": "E"}]
+)
 async def test_what_is_missing_unknown_or_of_the_wrong_kind(shop: Shop, body: dict[str, Any]) -> None:
     before = await shop.everything()
     problem(await shop.staff.post("/v1/products", json=body), 422, "invalid_request")
@@ -172,7 +196,12 @@ async def test_metadata_may_have_10_kib_and_no_more(shop: Shop) -> None:
 async def test_only_staff_sees_metadata(shop: Shop) -> None:
     sold = await shop.tier(metadata={"margin": "PRICE-SECRET"})
     good(await shop.staff.patch(f"/v1/products/{sold.product_id}", json={"metadata": {"margin": "PRODUCT-SECRET"}}))
-    for at in ("/v1/products", "/v1/products/editor", f"/v1/products/{sold.product_id}", "/v1/products/editor/policies"):
+    for at in (
+        "/v1/products",
+        "/v1/products/editor",
+        f"/v1/products/{sold.product_id}",
+        "/v1/products/editor/policies",
+    ):
         answer = await shop.http.get(at)
         assert good(answer)
         assert "SECRET" not in answer.text

@@ -378,6 +378,7 @@ async def test_11_addresses_do_not_share_a_bucket(database_url: str, clock: Manu
 
 # -- 13: who gets to see the key ----------------------------------------------------------------------
 
+
 async def bought(shop: Shop) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """A paid purchase: as it was started, as its buyer sees it, and its row."""
     await shop.tier()

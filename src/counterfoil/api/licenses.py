@@ -10,30 +10,14 @@ from litestar import Router, get, post
 from litestar.params import FromPath, FromQuery, JSONBody
 
 from counterfoil.api.catalog import After, Limit, start
-from counterfoil.catalog import products
-from counterfoil.catalog.benefits import check_license_spec
-from counterfoil.catalog.products import check_metadata, check_slug, check_text
-from counterfoil.catalog.types import DEFAULT_TIER, LicenseSpec
-from counterfoil.db.tx import Tx
+from counterfoil.catalog.products import check_text
 from counterfoil.house import House
 from counterfoil.http.access import Asker, house_of, scope_of
 from counterfoil.http.problems import route
-from counterfoil.kernel.errors import Invalid
 from counterfoil.kernel.paging import DEFAULT_LIMIT, Page
 from counterfoil.licensing import licenses, machines
-from counterfoil.licensing.licenses import Issue
 from counterfoil.licensing.types import License, LicenseStatus, Machine
-
-
-class NewLicense(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A license issued by hand. Without ``license`` it promises what the product's tier promises."""
-
-    product: str
-    tier: str = DEFAULT_TIER
-    license: LicenseSpec | None = None
-    email: str | None = None
-    note: str | None = None
-    metadata: dict[str, Any] = {}
+from counterfoil.settlement.by_hand import NewLicense, issue_by_hand
 
 
 class LicenseView(msgspec.Struct, frozen=True):
@@ -76,31 +60,6 @@ async def view(house: House, tenant: str, license_: License) -> LicenseView:
         ring = await house.keyring(tenant, doubt=True)
     fields = {name: getattr(license_, name) for name in LicenseView.__struct_fields__ if name != "key"}
     return LicenseView(key=ring.key_of(license_), **fields)
-
-
-def issue_by_hand(tx: Tx, new: NewLicense) -> License:
-    """Issue a license that nobody bought. Raises Invalid, NotFound."""
-    check_slug("tier", new.tier)
-    for name in ("email", "note"):
-        check_text(name, getattr(new, name) or "", most=2000)
-    check_metadata("metadata", new.metadata)
-    offer = products.offer(tx, new.product)
-    spec = new.license
-    if spec is None:
-        promised = [benefit for benefit in offer.benefits if benefit.tier == new.tier]
-        if not promised:
-            raise Invalid.field("license", "this tier promises no license, so say what this one is to allow")
-        spec = msgspec.convert(promised[0].spec, LicenseSpec)
-    check_license_spec(spec)
-    wanted = Issue(
-        product_id=offer.product.id,
-        spec=spec,
-        tier=new.tier,
-        email=new.email.lower() if new.email else None,
-        note=new.note,
-        metadata=new.metadata,
-    )
-    return licenses.issue(tx, [wanted])[0]
 
 
 @get("/v1/licenses", **route("licenses:read"))

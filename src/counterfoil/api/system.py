@@ -48,7 +48,10 @@ async def health(request: Asker) -> Response[Health]:
     try:
         late = await house_of(request).scope(DEFAULT_TENANT).read(runner.overdue, by=_OVERDUE)
         checks["database"] = Check("ok")
-        checks["jobs"] = Check("warning", f"not run for 5 minutes: {', '.join(late)}") if late else Check("ok")
+        if late is None:
+            checks["jobs"] = Check("warning", "no jobs have run yet: COUNTERFOIL_JOBS is off and there is no worker")
+        else:
+            checks["jobs"] = Check("warning", f"not run for 5 minutes: {', '.join(late)}") if late else Check("ok")
     except DatabaseUnavailable as error:
         checks["database"] = Check("failing", error.detail)
     kinds = {check.status for check in checks.values()}

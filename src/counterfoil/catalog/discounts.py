@@ -7,7 +7,7 @@ The limit is a condition of the one UPDATE that counts, so no number of buyers a
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
@@ -101,14 +101,26 @@ def _check(new: NewDiscount, code: str) -> None:
         raise Invalid.field("asset", "not a currency or token we know", code="unknown_asset")
     if new.usage_limit is not None and not 1 <= new.usage_limit <= money.MAX_AMOUNT:
         raise Invalid.field("usage_limit", "at least 1, or left out")
-    for name, moment in (("starts_at", new.starts_at), ("expires_at", new.expires_at)):
-        if moment is not None and moment.tzinfo is None:
-            raise Invalid.field(name, "needs its time zone")
+    starts_at, expires_at = _moment("starts_at", new.starts_at), _moment("expires_at", new.expires_at)
+    if starts_at is not None and expires_at is not None and expires_at <= starts_at:
+        raise Invalid.field("expires_at", "must be after starts_at")
     for name in ("product_ids", "tiers"):
         if any("\x00" in value for value in getattr(new, name)):
             raise Invalid.field(name, "must not contain control characters")
     check_text("description", new.description, most=2000)
     check_metadata("metadata", new.metadata)
+
+
+def _moment(field: str, value: datetime | None) -> datetime | None:
+    """The same moment in UTC. Raises Invalid when it has no time zone, or no UTC within the years 1 to 9999."""
+    if value is None:
+        return None
+    if value.tzinfo is None:
+        raise Invalid.field(field, "needs its time zone")
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise Invalid.field(field, "must be within the years 1 to 9999 in UTC") from error
 
 
 def create(tx: Tx, new: NewDiscount) -> Discount:
@@ -126,8 +138,8 @@ def create(tx: Tx, new: NewDiscount) -> Discount:
         tiers=new.tiers,
         usage_limit=new.usage_limit,
         times_used=0,
-        starts_at=new.starts_at,
-        expires_at=new.expires_at,
+        starts_at=_moment("starts_at", new.starts_at),
+        expires_at=_moment("expires_at", new.expires_at),
         status="active",
         metadata=new.metadata,
         created_at=tx.now,

@@ -16,6 +16,7 @@ from counterfoil.db.tx import Tx
 from counterfoil.kernel.errors import Conflict, Invalid, NotFound
 
 _SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+_IMAGE_URL = re.compile(r"https?://[^\s\x00-\x1f<>\"]{1,1992}")
 SLUG_MAX = 80
 
 _GET = sa.select(*columns(products)).where(mine(products), products.c.id == sa.bindparam("id"))
@@ -83,8 +84,8 @@ def _check(fields: NewProduct | ProductChanges) -> None:
         check_text("description", fields.description, most=10_000)
     if isinstance(fields.tax_category, str):
         check_text("tax_category", fields.tax_category, most=80, least=1)
-    if isinstance(fields.image_url, str) and not re.match(r"https?://[^\s]+$", fields.image_url):
-        raise Invalid.field("image_url", "must be an http or https address")
+    if isinstance(fields.image_url, str) and not _IMAGE_URL.fullmatch(fields.image_url):
+        raise Invalid.field("image_url", "must be an http or https address of at most 2000 characters")
     if isinstance(fields.metadata, dict):
         check_metadata("metadata", fields.metadata)
 

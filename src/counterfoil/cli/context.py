@@ -12,24 +12,16 @@ import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from counterfoil.accounts import tenants
 from counterfoil.accounts.types import DEFAULT_TENANT
 from counterfoil.cli.errors import CliError
 from counterfoil.cli.options import Globals
 from counterfoil.db import migrate
 from counterfoil.db.base import Scope
-from counterfoil.db.engines import connect, parse_url
+from counterfoil.db.engines import parse_url
 from counterfoil.db.tx import Tx
 from counterfoil.events.types import Actor
-from counterfoil.exchange.client import RailClient
-from counterfoil.exchange.rails import Rails
-from counterfoil.house import House, load_master_key
-from counterfoil.kernel.clock import SystemClock
+from counterfoil.house import House, open_house
 from counterfoil.kernel.paging import decode_cursor
-from counterfoil.kernel.secrets import MasterKey
-from counterfoil.kernel.signing import PrivateKey
-from counterfoil.licensing import signing_keys
-from counterfoil.sales.claims import Claims
 from counterfoil.settings import Settings
 
 P = ParamSpec("P")
@@ -71,33 +63,12 @@ def check_migrated(settings: Settings) -> None:
     )
 
 
-def _furnish(tx: Tx, master: MasterKey, fresh: PrivateKey) -> None:
-    tenants.create(tx, "default", "Default")
-    signing_keys.create_first(tx, master, fresh)
-
-
 @contextlib.asynccontextmanager
 async def open_for_commands(settings: Settings) -> AsyncIterator[House]:
     """Open the house beside the servers that may be running: their rails stay as they set them up."""
     await asyncio.to_thread(check_migrated, settings)
-    master = load_master_key(settings)
-    database = connect(settings.database_url, SystemClock())
-    client = RailClient()
-    try:
-        house = House(
-            settings=settings,
-            database=database,
-            master=master,
-            rails=Rails(database, master),
-            client=client,
-            claims=Claims(master.derive("claims")),
-        )
-        if DEFAULT_TENANT not in await house.tenants():
-            await house.scope(DEFAULT_TENANT, CLI).run(_furnish, master, PrivateKey.generate())
+    async with open_house(settings, beside_servers=True) as house:
         yield house
-    finally:
-        await client.close()
-        await database.close()
 
 
 def within(ctx: typer.Context, work: Callable[[House, Scope], Awaitable[R]]) -> R:

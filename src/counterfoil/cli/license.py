@@ -25,6 +25,7 @@ from counterfoil.kernel.paging import DEFAULT_LIMIT, Page
 from counterfoil.licensing import keys, licenses
 from counterfoil.licensing.keyring import BadLicenseSignature
 from counterfoil.licensing.types import License
+from counterfoil.settlement.by_hand import NewLicense, issue_by_hand
 
 app = group("Licenses: the right to run.")
 
@@ -113,8 +114,6 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Issue a license by hand, as its tier promises or with terms of its own."""
-    from counterfoil.api.licenses import NewLicense, issue_by_hand  # noqa: PLC0415 # it brings the whole API
-
     own = trial or any(given is not None for given in (duration, grace, machines, entitlements))
     spec = parse_spec(duration, grace, machines, entitlements, trial=trial) if own else None
     new = NewLicense(product=product, tier=tier, license=spec, email=email, note=note)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import signal
 import socket
 from collections.abc import Callable
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -53,23 +51,6 @@ def check_port(settings: Settings) -> None:
 
 
 def run_server(settings: Settings, ready: Callable[[str], None]) -> None:
-    """Serve until told to stop, and close the database behind us. Told twice, stop at once."""
-    serving, told = False, 0
-
-    def listening(address: str) -> None:
-        nonlocal serving
-        serving = True
-        ready(address)
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        nonlocal told
-        told += 1
-        if not serving or told > 1:
-            raise KeyboardInterrupt
-
-    # uvicorn finishes its requests and then sends itself the signal again. With the usual handlers that would
-    # end the process, or cancel its task, before the database is closed.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    """Serve until told to stop; Ctrl-C before that is no error either."""
     with contextlib.suppress(KeyboardInterrupt):
-        server.serve(settings, listening)
+        server.serve(settings, ready)

@@ -28,6 +28,8 @@ _log = structlog.get_logger(__name__)
 
 _LONGEST = timedelta(minutes=5)
 _TICK_SECONDS = 1.0
+GRACE_SECONDS = 10
+"""How long a job under way may take to finish after the signal to stop."""
 
 _CLAIM = (
     sa.update(jobs)
@@ -83,9 +85,10 @@ def due(tx: Tx) -> dict[str, str | None]:
     return {row.id: row.error for row in tx.all(_LIST) if row.due_at <= tx.now}
 
 
-def overdue(tx: Tx, *, by: timedelta) -> list[str]:
-    """Jobs that nobody has run for too long."""
-    return [row.id for row in tx.all(_LIST) if row.due_at <= tx.now - by]
+def overdue(tx: Tx, *, by: timedelta) -> list[str] | None:
+    """Jobs that nobody has run for too long; None where no job ever was."""
+    rows = tx.all(_LIST)
+    return [row.id for row in rows if row.due_at <= tx.now - by] if rows else None
 
 
 def claim(tx: Tx, name: str, worker: str) -> bool:
@@ -98,6 +101,12 @@ def finish(tx: Tx, name: str, worker: str, *, every: timedelta, error: str | Non
     tx.execute(_FINISH, {"job_id": name, "worker": worker, "now": tx.now, "next": tx.now + every, "new_error": error})
 
 
+def _words_of(failure: Exception) -> str:
+    """What went wrong, in text that every database can hold: the words may be a rail's."""
+    words = f"{type(failure).__name__}: {failure}"[:500]
+    return words.replace("\x00", "?").encode(errors="replace").decode()
+
+
 class Runner:
     """One process's share of the jobs."""
 
@@ -108,8 +117,8 @@ class Runner:
         self._registered: set[str] = set()
         self.worker = f"{os.getpid()}-{secrets.token_hex(4)}"
 
-    async def run_due(self) -> int:
-        """Run every job that is due and free, for every tenant; how many ran."""
+    async def run_due(self, stop: asyncio.Event | None = None) -> int:
+        """Run every job that is due and free, for every tenant, until told to stop; how many ran."""
         ran = 0
         for tenant in await self._tenants():
             if tenant not in self._registered:
@@ -117,7 +126,7 @@ class Runner:
                     await self._database.scope(tenant).run(register, name)
                 self._registered.add(tenant)
             for name in await self._database.scope(tenant).read(due):
-                if name in self._kinds:
+                if name in self._kinds and not (stop and stop.is_set()):
                     ran += await self._run(tenant, self._kinds[name])
         return ran
 
@@ -132,29 +141,33 @@ class Runner:
             if done:
                 _log.info("job done", job=kind.name, tenant=tenant, count=done)
         except Exception as failure:  # noqa: BLE001 # a job's failure is noted and must not end the others
-            error = f"{type(failure).__name__}: {failure}"[:500]
+            error = _words_of(failure)
             _log.exception("job failed", job=kind.name, tenant=tenant)
         await scope.run(finish, kind.name, self.worker, every=kind.every, error=error)
         return True
 
-    async def run_forever(self) -> None:
-        """Look for due jobs every second until cancelled."""
-        while True:
+    async def run_until(self, stop: asyncio.Event) -> None:
+        """Look for due jobs every second until told to stop; a job under way is finished first."""
+        while not stop.is_set():
             try:
-                await self.run_due()
+                await self.run_due(stop)
             except DatabaseUnavailable as error:
                 _log.warning("jobs wait for the database", why=str(error))
             except Exception:  # noqa: BLE001 # whatever it is, there will be jobs tomorrow
                 _log.exception("jobs could not be looked for")
-            await asyncio.sleep(_TICK_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _TICK_SECONDS)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Runner]:
-        """Run in the background while the block lasts."""
-        task = asyncio.create_task(self.run_forever())
+        """Run in the background while the block lasts. A job under way then has ten seconds to finish."""
+        stop = asyncio.Event()
+        task = asyncio.create_task(self.run_until(stop))
         try:
             yield self
         finally:
+            stop.set()
+            # One that is cut off stays claimed until its claim runs out.
+            await asyncio.wait({task}, timeout=GRACE_SECONDS)
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await asyncio.gather(task, return_exceptions=True)
