@@ -212,33 +212,33 @@ def test_connecting_with_a_key(shop: Shop) -> None:
     assert API_KEY.encode() not in row["sealed"]
 
 
-@pytest.mark.parametrize("missing", btcpay_connect.PERMISSIONS)
-def test_a_permission_that_the_key_lacks_is_named(shop: Shop, missing: str) -> None:
-    granted = [f"{name}:{STORE_ID}" for name in btcpay_connect.PERMISSIONS if name != missing]
-    implied = {"btcpay.store.canmodifyinvoices": {"btcpay.store.canviewinvoices", "btcpay.store.cancreateinvoice"}}
-    if missing in implied["btcpay.store.canmodifyinvoices"]:
-        granted = [name for name in granted if not name.startswith("btcpay.store.canmodifyinvoices")]
-    if missing == "btcpay.store.canviewinvoices":
-        granted = [name for name in granted if not name.startswith("btcpay.store.canviewstoresettings")]
-    key = shop.peer.control("keys", permissions=granted)["apiKey"]
-    before, webhooks = shop.remote.books(), len(shop.peer.look("requests"))
-    answer = shop.connect(api_key=key)
-    if missing == "btcpay.store.canviewstoresettings" or "canviewstoresettings" not in " ".join(granted):
-        # Such a key does not even show its stores.
-        problem(answer, 422, "store_not_found")
-    else:
-        refusal = problem(answer, 422, "missing_permissions")
-        assert refusal["errors"] == [{"pointer": "/api_key", "detail": f"lacks {_missing(missing)}"}]
-    asked = shop.peer.look("requests")[webhooks:]
-    assert [one for one in asked if one["method"] == "POST"] == []
+@pytest.mark.parametrize(
+    ("granted", "lacks"),
+    [
+        (["canviewstoresettings", "webhooks.canmodifywebhooks"], ["cancreateinvoice", "canmodifyinvoices"]),
+        (["canviewstoresettings", "cancreateinvoice", "webhooks.canmodifywebhooks"], ["canmodifyinvoices"]),
+        (["canviewstoresettings", "canmodifyinvoices"], ["webhooks.canmodifywebhooks"]),
+    ],
+)
+def test_a_permission_that_the_key_lacks_is_named(shop: Shop, granted: list[str], lacks: list[str]) -> None:
+    permissions = [f"btcpay.store.{name}:{STORE_ID}" for name in granted]
+    key = shop.peer.control("keys", permissions=permissions)["apiKey"]
+    before, asked = shop.remote.books(), len(shop.peer.look("requests"))
+    refusal = problem(shop.connect(api_key=key), 422, "missing_permissions")
+    named_ones = ", ".join(f"btcpay.store.{name}" for name in lacks)
+    assert refusal["errors"] == [{"pointer": "/api_key", "detail": f"lacks {named_ones}"}]
+    assert [one["method"] for one in shop.peer.look("requests")[asked:] if one["method"] != "GET"] == []
     assert shop.remote.books() == before
 
 
-def _missing(name: str) -> str:
-    """What else a key lacks that was given nothing that includes ``name``."""
-    if name == "btcpay.store.cancreateinvoice":
-        return "btcpay.store.cancreateinvoice, btcpay.store.canmodifyinvoices"
-    return name
+@pytest.mark.parametrize("scope", ["", ":another-store"])
+def test_a_key_that_does_not_reach_the_store(shop: Shop, scope: str) -> None:
+    """Without the permission to see a store, or with all of them for another."""
+    names = [name for name in btcpay_connect.PERMISSIONS if scope or name != "btcpay.store.canviewstoresettings"]
+    key = shop.peer.control("keys", permissions=[name + scope for name in names])["apiKey"]
+    before = shop.remote.books()
+    problem(shop.connect(api_key=key), 422, "store_not_found")
+    assert shop.remote.books() == before
 
 
 @pytest.mark.parametrize(
@@ -357,13 +357,13 @@ def test_bought_behind_a_proxy_that_holds_both_sides_to_the_specification(shop: 
         pytest.skip(reason)
     with prism.running(shop.peer.url) as url:
         good(shop.connect(base_url=url))
-        shop.peer.control("config", capture=True)  # else the connection before this one would be told too
+        shop.peer.control("config", capture=True)
         opened = shop.checkout(email="ann@x.example")
         shop.act(opened, "pay")
         shop.act(opened, "confirm")
-        for delivery in shop.deliveries(opened):
-            if delivery["headers"]["btcpay-sig"] and shop.deliver(delivery).status_code == 401:
-                continue
+        # The webhook of the connection before is still there, with a secret that is no longer ours.
+        codes = [shop.deliver(delivery).status_code for delivery in shop.deliveries(opened)]
+        assert sorted(codes) == [200] * 4 + [401] * 4
         assert shop.claim(opened)["status"] == "settled"
         assert len(shop.claim(opened)["license_keys"]) == 1
 
@@ -576,7 +576,7 @@ def test_news_that_arrives_while_the_story_goes_on_ends_the_same(shop: Shop) -> 
     steps: list[tuple[str, dict[str, Any]]] = [("pay", {"sats": 10_000}), ("confirm", {}), ("pay", {}), ("confirm", {})]
     first: Any = None
     ways = set()
-    for _ in range(20):
+    for _ in range(12):
         opened = shop.checkout()
         waiting: list[dict[str, Any]] = []
         known = 0
@@ -598,7 +598,7 @@ def test_news_that_arrives_while_the_story_goes_on_ends_the_same(shop: Shop) -> 
         told = shop.books(opened)
         first = first or told
         assert told == first, way
-    assert len(ways) == 20
+    assert len(ways) == 12
     assert [row["status"] for row in first["checkout"]] == ["settled"]
     assert [row["status"] for row in first["payments"]] == ["settled", "settled"]
     assert [len(first[name]) for name in ("orders", "licenses", "grants")] == [1, 1, 1]

@@ -14,7 +14,7 @@ from tests.support.app import Shop, good, opening, problem
 from counterfoil.accounts import tenants
 from counterfoil.catalog.types import LicenseSpec
 from counterfoil.kernel.clock import ManualClock, to_seconds
-from counterfoil.kernel.errors import Conflict, NotFound
+from counterfoil.kernel.errors import NotFound
 from counterfoil.kernel.ids import to_uuid
 from counterfoil.kernel.secrets import MasterKey
 from counterfoil.licensing import licenses as license_ops

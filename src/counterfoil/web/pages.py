@@ -233,29 +233,23 @@ def _wanted(offer: Offer, form: dict[str, str], rails: list[str]) -> NewCheckout
     quantity = form.get("quantity") or str(price.quantity_min)
     if not re.fullmatch(r"[0-9]{1,9}", quantity):
         raise Invalid.field("lines/0/quantity", "enter a whole number")
-    code = form.get("code") or None
     rail = form.get("rail") or (rails[0] if len(rails) == 1 else None)
-    if not price.unit_amount or (code is not None and not rails):
-        rail = FREE
-    elif rail == FREE:
-        raise Invalid.field("rail", "choose how to pay", code="rail_required")
     return NewCheckout(
         lines=[WantedLine(price_id=price.id, quantity=int(quantity))],
-        rail=rail,
-        code=code,
+        rail=rail if price.unit_amount else FREE,
+        code=form.get("code") or None,
         email=form.get("email") or None,
     )
 
 
 async def _open(house: House, scope: Scope, wanted: NewCheckout, attempt: str) -> Checkout:
-    must_be_free = wanted.rail == FREE
     if is_attempt(attempt):
         # One form, sent twice with the same choices, is one checkout: it must not use a code up twice.
         choices = hashlib.sha256(msgspec.json.encode(wanted)).hexdigest()[:16]
-        checkout = await open_for(house, scope, wanted, f"page-{attempt}-{choices}", must_be_free=must_be_free)
+        checkout = await open_for(house, scope, wanted, f"page-{attempt}-{choices}")
         if checkout.status in {"open", "processing", "settled"}:
             return _payable(checkout)
-    return _payable(await open_for(house, scope, wanted, None, must_be_free=must_be_free))
+    return _payable(await open_for(house, scope, wanted, None))
 
 
 def _payable(checkout: Checkout) -> Checkout:
