@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from typing import get_args
 
+import hypothesis
 import pytest
 
 from counterfoil.accounts import tenants
@@ -20,6 +21,10 @@ from counterfoil.licensing import signing_keys
 from tests.support.databases import Databases, Dialect
 from tests.support.network import stay_on_loopback, take_refused
 from tests.support.postgres import URL_VARIABLE, PostgresServer
+
+# How long an example takes says how busy the machine is, not whether the code is right.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -226,7 +226,7 @@ def test_portion(amount: int, basis_points: int, expected: int) -> None:
 def test_portion_is_the_nearest_whole_unit_and_ties_go_up(amount: int, basis_points: int) -> None:
     answer = portion(amount, basis_points)
     exact = Fraction(amount * basis_points, 10_000)
-    assert Fraction(-1, 2) < exact - answer <= 0 or 0 < exact - answer < Fraction(1, 2)
+    assert Fraction(-1, 2) <= exact - answer < Fraction(1, 2)
 
 
 @given(st.integers(0, MAX_AMOUNT), st.integers(0, 10_000))

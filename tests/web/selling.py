@@ -1,4 +1,4 @@
-"""A seller at a real server: makes what is for sale, and looks at what was sold."""
+"""Shops with pages: in this process, or at a real server with a seller who makes and looks at things."""
 
 from __future__ import annotations
 
@@ -7,13 +7,29 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import httpx
-from tests.support.app import good
+from litestar.types import ASGIApp
+from tests.support.app import Shop, good
 from tests.support.server import Server, mint_key, serving
+
+from counterfoil.api.app import create_app
+from counterfoil.web.pages import pages
+
+_SITES: WeakKeyDictionary[Shop, ASGIApp] = WeakKeyDictionary()
+
+
+def site_of(shop: Shop) -> ASGIApp:
+    """The whole application of a shop in this process, its pages included; made once, because that takes a while."""
+    if shop not in _SITES:
+        _SITES[shop] = create_app(shop.house, [pages])
+    return _SITES[shop]
 
 
 class Seller:
+    """Whoever sells at a real server."""
+
     def __init__(self, server: Server, key: str) -> None:
         self.server = server
         self.http = httpx.Client(

@@ -118,12 +118,12 @@ async def update_product(request: Asker, product: FromPath[str], data: JSONBody[
     return await scope_of(request).run(products.update, product, data)
 
 
-@get("/v1/products/{product:str}/prices", **route("products:read"))
+@get("/v1/products/{product:str}/prices", **route("products:read", 404))
 async def list_product_prices(
     request: Asker, product: FromPath[str], after: After = None, limit: Limit = DEFAULT_LIMIT
 ) -> Page[Price]:
     """Every price a product has or had, oldest first."""
-    return await scope_of(request).read(prices.list_, product_id=product, after=start(after), limit=limit)
+    return await scope_of(request).read(prices.list_, product=product, after=start(after), limit=limit)
 
 
 @post("/v1/products/{product:str}/prices", **route("products:write", 404))
@@ -150,7 +150,7 @@ async def update_price(request: Asker, price_id: FromPath[str], data: JSONBody[P
     return await scope_of(request).run(prices.update, price_id, data)
 
 
-@get("/v1/products/{product:str}/benefits", **route("products:read"))
+@get("/v1/products/{product:str}/benefits", **route("products:read", 404))
 async def list_benefits(request: Asker, product: FromPath[str]) -> list[Benefit]:
     """What each tier of a product promises."""
     return await scope_of(request).read(benefits.list_, product)

@@ -15,6 +15,7 @@ from counterfoil import __version__
 from counterfoil.accounts.types import DEFAULT_TENANT
 from counterfoil.api.catalog import After, Limit, start
 from counterfoil.db.base import DatabaseUnavailable
+from counterfoil.db.tx import Tx
 from counterfoil.events import reading
 from counterfoil.events.types import Event
 from counterfoil.http.access import PUBLIC, Asker, house_of, scope_of
@@ -41,17 +42,25 @@ class Health(msgspec.Struct, frozen=True):
     checks: dict[str, Check]
 
 
+def _check_jobs(tx: Tx) -> Check:
+    late = runner.overdue(tx, by=_OVERDUE)
+    if late is None:
+        return Check("warning", "no jobs have run yet: COUNTERFOIL_JOBS is off and there is no worker")
+    if late:
+        return Check("warning", f"not run for 5 minutes: {', '.join(late)}")
+    failed = runner.failing(tx)
+    if failed:  # with what is for the log: anybody may read this
+        return Check("warning", f"failed when last run: {', '.join(failed)}")
+    return Check("ok")
+
+
 @get("/health", **route("public", 503))
 async def health(request: Asker) -> Response[Health]:
     """Say how we are: 200 while requests can be served, 503 when not."""
     checks: dict[str, Check] = {}
     try:
-        late = await house_of(request).scope(DEFAULT_TENANT).read(runner.overdue, by=_OVERDUE)
+        checks["jobs"] = await house_of(request).scope(DEFAULT_TENANT).read(_check_jobs)
         checks["database"] = Check("ok")
-        if late is None:
-            checks["jobs"] = Check("warning", "no jobs have run yet: COUNTERFOIL_JOBS is off and there is no worker")
-        else:
-            checks["jobs"] = Check("warning", f"not run for 5 minutes: {', '.join(late)}") if late else Check("ok")
     except DatabaseUnavailable as error:
         checks["database"] = Check("failing", error.detail)
     kinds = {check.status for check in checks.values()}

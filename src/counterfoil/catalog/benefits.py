@@ -69,15 +69,15 @@ def check_entitlements(field: str, entitlements: list[str]) -> None:
             raise Invalid.field(f"{field}/{place}", "1 to 255 bytes of UTF-8 without control characters")
 
 
-def put(tx: Tx, product_id: str, terms: BenefitTerms) -> Benefit:
+def put(tx: Tx, product: str, terms: BenefitTerms) -> Benefit:
     """Set what a tier promises, from now on: what was quoted before keeps its promise. Raises Invalid, NotFound."""
     check_slug("tier", terms.tier)
     check_license_spec(terms.license)
-    product = products.get(tx, product_id)
+    product_id = products.find(tx, product).id
     spec: dict[str, Any] = msgspec.to_builtins(terms.license)
     benefit = Benefit(
         id=tx.new_id("ben"),
-        product_id=product.id,
+        product_id=product_id,
         tier=terms.tier,
         kind=terms.kind,
         spec=spec,
@@ -85,17 +85,17 @@ def put(tx: Tx, product_id: str, terms: BenefitTerms) -> Benefit:
         updated_at=tx.now,
     )
     if not tx.insert_if_new(benefits, benefit):
-        where = {"of_product": product.id, "of_tier": terms.tier, "of_kind": terms.kind}
+        where = {"of_product": product_id, "of_tier": terms.tier, "of_kind": terms.kind}
         row = tx.one(_WRITE, {**where, "new_spec": spec, "now": tx.now})
         assert row is not None
         benefit = Benefit(*row)
-    tx.record("benefit.set", "benefit", benefit.id, product_id=product.id, tier=terms.tier, spec=spec)
+    tx.record("benefit.set", "benefit", benefit.id, product_id=product_id, tier=terms.tier, spec=spec)
     return benefit
 
 
-def list_(tx: Tx, product_id: str) -> list[Benefit]:
-    """Every benefit of a product, all tiers."""
-    return [Benefit(*row) for row in tx.all(_LIST, {"product_id": product_id})]
+def list_(tx: Tx, product: str) -> list[Benefit]:
+    """Every benefit of a product (by slug or id), all tiers. Raises NotFound."""
+    return [Benefit(*row) for row in tx.all(_LIST, {"product_id": products.find(tx, product).id})]
 
 
 def remove(tx: Tx, benefit_id: str) -> Benefit:

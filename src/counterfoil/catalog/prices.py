@@ -106,15 +106,15 @@ def _check(price: Price) -> None:
         raise Invalid.field("trial_days", "only a recurring price has a trial")
 
 
-def create(tx: Tx, product_id: str, new: NewPrice) -> Price:
-    """Make a price for a product. Raises Invalid, NotFound."""
+def create(tx: Tx, product: str, new: NewPrice) -> Price:
+    """Make a price for a product (by slug or id). Raises Invalid, NotFound."""
     if not money.is_known(new.asset):
         raise Invalid.field("asset", "not a currency (ISO 4217) or a token we know", code="unknown_asset")
     check_slug("tier", new.tier)
-    product = products.get(tx, product_id)
+    product_id = products.find(tx, product).id
     price = Price(
         id=tx.new_id("pri"),
-        product_id=product.id,
+        product_id=product_id,
         tier=new.tier,
         name=new.name,
         description=new.description,
@@ -160,11 +160,13 @@ def get(tx: Tx, price_id: str) -> Price:
     return Price(*row)
 
 
-def list_(tx: Tx, *, product_id: str | None = None, after: str = "", limit: int = 20) -> Page[Price]:
-    """A page of prices of any status, oldest first."""
+def list_(tx: Tx, *, product: str | None = None, after: str = "", limit: int = 20) -> Page[Price]:
+    """A page of prices of any status, oldest first; of one product (by slug or id), or all. Raises NotFound."""
     params = {"after": after, "limit": limit + 1}
-    of_product = {**params, "product_id": product_id}
-    rows = tx.all(_LIST, params) if product_id is None else tx.all(_LIST_PRODUCT, of_product)
+    if product is None:
+        rows = tx.all(_LIST, params)
+    else:
+        rows = tx.all(_LIST_PRODUCT, {**params, "product_id": products.find(tx, product).id})
     return page_of([Price(*row) for row in rows], limit)
 
 

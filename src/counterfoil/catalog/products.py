@@ -153,23 +153,23 @@ def offer(tx: Tx, slug_or_id: str) -> Offer:
     )
 
 
-def update(tx: Tx, product_id: str, changes: ProductChanges) -> Product:
+def update(tx: Tx, slug_or_id: str, changes: ProductChanges) -> Product:
     """Change a product. Raises Invalid, NotFound."""
     _check(changes)
     given = {
         name: value for name in changes.__struct_fields__ if (value := getattr(changes, name)) is not msgspec.UNSET
     }
+    found = find(tx, slug_or_id)
     if not given:
-        return get(tx, product_id)
+        return found
     statement = (
         sa.update(products)
         .where(mine(products), products.c.id == sa.bindparam("product_id"))
         .values(**given, updated_at=tx.now)
         .returning(*columns(products))
     )
-    row = tx.one(statement, {"product_id": product_id})
-    if row is None:
-        raise NotFound("There is no such product.", code="product_not_found")
+    row = tx.one(statement, {"product_id": found.id})
+    assert row is not None  # products are archived, never removed
     product = Product(*row)
     verb = "archived" if given.get("status") == "archived" else "updated"
     tx.record(f"product.{verb}", "product", product.id, changed=sorted(given))

@@ -64,7 +64,7 @@ def list_(
 
 def _list(tx: Tx, product: str | None, *, after: str, limit: int) -> Page[Price]:
     product_id = products.find(tx, product).id if product else None
-    return prices.list_(tx, product_id=product_id, after=after, limit=limit)
+    return prices.list_(tx, product=product_id, after=after, limit=limit)
 
 
 @app.command("show")

@@ -91,6 +91,11 @@ def overdue(tx: Tx, *, by: timedelta) -> list[str] | None:
     return [row.id for row in rows if row.due_at <= tx.now - by] if rows else None
 
 
+def failing(tx: Tx) -> list[str]:
+    """Jobs whose last run failed."""
+    return [row.id for row in tx.all(_LIST) if row.error is not None]
+
+
 def claim(tx: Tx, name: str, worker: str) -> bool:
     """Take a due job, if nobody else has it."""
     return tx.execute(_CLAIM, {"job_id": name, "worker": worker, "now": tx.now, "until": tx.now + _LONGEST}) == 1

@@ -24,7 +24,7 @@ MAX_LIMIT = 100
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True):
-    """Some rows of a list; ``next`` is the cursor of the following page, absent on the last."""
+    """Some rows of a list; ``next`` is the cursor of the following page, null on the last."""
 
     data: list[T]
     next: str | None = None

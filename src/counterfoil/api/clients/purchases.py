@@ -81,7 +81,9 @@ def read_tiers(tx: Tx, slug: str) -> tuple[Product, list[Tier]]:
         raise NotFound("There is no such product.", code="not_found")
     specs = {benefit.tier: msgspec.convert(benefit.spec, LicenseSpec) for benefit in offer.benefits}
     tiers = [Tier(price, specs[price.tier]) for price in offer.prices if price.tier in specs and price.asset == SAT]
-    return offer.product, sorted(tiers, key=lambda tier: (tier.price.unit_amount, tier.price.tier, tier.price.id))
+    tiers.sort(key=lambda tier: (tier.price.unit_amount, tier.price.tier, tier.price.id))
+    cheapest = {tier.price.tier: tier for tier in reversed(tiers)}  # clients name a tier, not a price
+    return offer.product, [tier for tier in tiers if cheapest[tier.price.tier] is tier]
 
 
 def _pick(tiers: list[Tier], wanted: str | None, among: list[str] | None = None) -> Tier:
