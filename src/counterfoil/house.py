@@ -100,7 +100,10 @@ class House:
         """Where a tenant's pages and webhooks are reached, without a slash at the end."""
         if tenant == DEFAULT_TENANT:
             return self.settings.base_url
-        return f"{self.settings.base_url}/t/{self._tenants[tenant].slug}"
+        row = self._tenants[tenant]
+        if row.hosts:
+            return f"{self.settings.base_url.partition('://')[0]}://{row.hosts[0]}"
+        return f"{self.settings.base_url}/t/{row.slug}"
 
     def runner(self) -> Runner:
         """This process's share of the jobs."""

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -48,6 +48,12 @@ class Settings(BaseSettings):
     """For one machine; 0 = no limit."""
     trusted_proxies: list[str] = []
     """Networks (``10.0.0.0/8``) whose ``X-Forwarded-For`` is believed. Nobody else's is."""
+
+    @model_validator(mode="after")
+    def _need_an_address(self) -> Settings:
+        if self.public_url is None and self.host in {"0.0.0.0", "::"}:  # noqa: S104 # compared, not bound
+            raise ValueError("listening on every address needs COUNTERFOIL_PUBLIC_URL, the one to hand out")
+        return self
 
     @property
     def base_url(self) -> str:

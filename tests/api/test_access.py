@@ -221,3 +221,26 @@ async def test_a_lost_database_is_a_retryable_problem(shop: Shop) -> None:
     await shop.house.database.close()
     answer: httpx.Response = await shop.http.get("/v1/products")
     assert problem(answer, 503, "database_unavailable")["retryable"] is True
+
+
+async def test_an_idempotency_key_is_its_callers_own(shop: Shop) -> None:
+    sold = await shop.tier("editor")
+    body = {"lines": [{"price_id": sold.price_id}]}
+    keyed = {"Idempotency-Key": "1"}
+
+    async def claim(client: httpx.AsyncClient, **headers: str) -> str:
+        return str(good(await client.post("/v1/checkouts", json=body, headers={**keyed, **headers}))["claim"])
+
+    async with client_of(shop.app, address="203.0.113.1") as one, client_of(shop.app, address="203.0.113.2") as two:
+        first = await claim(one)
+        assert await claim(one) == first
+        assert await claim(one, **{"Idempotency-Key": '"1"'}) == first
+        # Somebody else's "1" is another key, and so is that of a program with an API key at the same address.
+        others = [await claim(two), await claim(one, **_with(await _key(shop, "products:read")))]
+        assert len({first, *others}) == 3
+    assert await shop.count("checkouts") == 3
+    changed = {"lines": [{"price_id": sold.price_id, "quantity": 2}]}
+    async with client_of(shop.app, address="203.0.113.1") as one:
+        reused = await one.post("/v1/checkouts", json=changed, headers=keyed)
+    problem(reused, 422, "idempotency_key_reused")
+    assert await shop.count("checkouts") == 3

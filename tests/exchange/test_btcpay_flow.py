@@ -719,7 +719,7 @@ def test_the_connection_breaks_while_the_invoice_is_made(shop: Shop, after: bool
     key = f"key-{shop.slug}"
     refusal = problem(shop.try_checkout(key), 503, "rail_unavailable")
     assert refusal["retryable"] is True
-    (row,) = [row for row in shop.remote.rows("checkouts") if row["idempotency_key"] == key]
+    (row,) = [row for row in shop.remote.rows("checkouts") if (row["idempotency_key"] or "").split()[-1:] == [key]]
     assert (row["status"], row["url"], row["rail_reference"]) == ("open", None, None)
     assert len(shop.peer.look("invoices")) == (1 if after else 0)
     opened = shop.checkout(key)
@@ -750,7 +750,7 @@ def test_many_at_once_with_one_key_get_the_same_checkout(shop: Shop) -> None:
         answers = list(threads.map(lambda _: shop.checkout(key), range(10)))
     assert len({answer["id"] for answer in answers}) == 1
     assert len({answer["url"] for answer in answers}) == 1
-    (row,) = [row for row in shop.remote.rows("checkouts") if row["idempotency_key"] == key]
+    (row,) = [row for row in shop.remote.rows("checkouts") if (row["idempotency_key"] or "").split()[-1:] == [key]]
     noted = next(one for one in shop.invoices_of(answers[0]) if one["id"] == row["rail_reference"])
     assert answers[0]["url"] == noted["checkoutLink"]
 
@@ -772,7 +772,7 @@ def test_btcpay_refuses_the_invoice(shop: Shop, status: int, body: str, words: s
     refusal = problem(shop.try_checkout(key, code=code), 502, "rail_refused")
     assert words in refusal["detail"]
     assert refusal["retryable"] is False
-    (row,) = [row for row in shop.remote.rows("checkouts") if row["idempotency_key"] == key]
+    (row,) = [row for row in shop.remote.rows("checkouts") if (row["idempotency_key"] or "").split()[-1:] == [key]]
     assert (row["status"], row["rail_final"], row["url"]) == ("failed", True, None)
     assert shop.remote.staff("GET", f"/v1/discounts/{discount}")["times_used"] == 0
     events = shop.remote.staff("GET", f"/v1/events?object_id={row['id']}")["data"]
@@ -841,7 +841,7 @@ async def test_an_invoice_whose_answer_was_lost_is_found_without_the_buyer(shop:
     (invoice,) = shop.peer.look("invoices")
     shop.peer.invoice(invoice["id"], "pay", method="BTC-LN")
     await ask_rails(shop)
-    (row,) = [row for row in shop.remote.rows("checkouts") if row["idempotency_key"] == key]
+    (row,) = [row for row in shop.remote.rows("checkouts") if (row["idempotency_key"] or "").split()[-1:] == [key]]
     assert (row["rail_reference"], row["url"]) == (invoice["id"], invoice["checkoutLink"])
     assert (row["status"], row["paid"]) == ("settled", PRICE)
 

@@ -12,8 +12,8 @@ from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody
 from counterfoil.api.catalog import After, Limit, start
 from counterfoil.db.tx import Tx
 from counterfoil.house import House
-from counterfoil.http.access import Asker, check_rate, house_of, public_scope, scope_of
-from counterfoil.http.buying import NewCheckout, Purchase, clean_key, keys_of, open_for, read_purchase
+from counterfoil.http.access import Asker, check_rate, house_of, idempotency_key_of, public_scope, scope_of
+from counterfoil.http.buying import NewCheckout, Purchase, keys_of, open_for, read_purchase
 from counterfoil.http.problems import route
 from counterfoil.kernel.errors import Invalid, NotFound
 from counterfoil.kernel.paging import DEFAULT_LIMIT, Page
@@ -104,7 +104,7 @@ async def create_checkout(
     """Price a cart and open a checkout for it. Send the buyer to ``url``; keep ``claim`` for them."""
     scope = await public_scope(request)
     check_rate(request, scope.tenant)
-    checkout = await open_for(house_of(request), scope, data, clean_key(idempotency_key))
+    checkout = await open_for(house_of(request), scope, data, await idempotency_key_of(request, idempotency_key))
     purchase = await scope.read(read_purchase, checkout.id)
     return await view_for_buyer(house_of(request), scope.tenant, purchase)
 

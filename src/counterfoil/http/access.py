@@ -20,12 +20,12 @@ from counterfoil.accounts.types import DEFAULT_TENANT
 from counterfoil.db import base
 from counterfoil.events.types import Actor
 from counterfoil.house import House
-from counterfoil.kernel.errors import Forbidden, NotFound, TooManyRequests, Unauthorized
+from counterfoil.kernel.errors import Forbidden, Invalid, NotFound, TooManyRequests, Unauthorized
 from counterfoil.settings import Settings
 
 Asker = Request[Any, Any, Any]
 PUBLIC = "public"
-_SLUG_STATE = "counterfoil_tenant_slug"
+SLUG_STATE = "counterfoil_tenant_slug"
 _CALLER_STATE = "counterfoil_caller"
 
 
@@ -41,7 +41,7 @@ class TenantPaths:
             slug, slash, rest = scope["path"][3:].partition("/")
             scope["path"] = slash + rest if slash else "/"
             scope["raw_path"] = scope["path"].encode()
-            scope.setdefault("state", {})[_SLUG_STATE] = slug
+            scope.setdefault("state", {})[SLUG_STATE] = slug
         await self._app(scope, receive, send)
 
 
@@ -77,7 +77,7 @@ async def find_caller(connection: ASGIConnection[Any, Any, Any, Any]) -> Caller 
     caller = await house_of(connection).scope(DEFAULT_TENANT).read(api_keys.find, secret)
     if caller is None:
         raise Unauthorized("This API key is unknown, revoked or expired.", code="bad_api_key")
-    slug = connection.scope["state"].get(_SLUG_STATE)
+    slug = connection.scope["state"].get(SLUG_STATE)
     if slug is not None and await _tenant_by_slug(house_of(connection), slug) != caller.tenant:
         raise Unauthorized("This API key belongs to another tenant.", code="bad_api_key")
     return caller
@@ -102,7 +102,7 @@ async def tenant_of(request: ASGIConnection[Any, Any, Any, Any]) -> str:
     Raises NotFound for a tenant that does not exist or does not sell.
     """
     house = house_of(request)
-    slug = request.scope["state"].get(_SLUG_STATE)
+    slug = request.scope["state"].get(SLUG_STATE)
     if slug is not None:
         return await _tenant_by_slug(house, slug)
     everyone = await house.tenants()
@@ -119,6 +119,21 @@ async def _tenant_by_slug(house: House, slug: str) -> str:
         if row.slug == slug and row.status == "active":
             return tenant
     raise NotFound("There is no such shop here.", code="tenant_not_found")
+
+
+async def idempotency_key_of(request: Asker, key: str | None) -> str | None:
+    """An Idempotency-Key within its caller's own scope: the API key, else the client's address, and the path.
+
+    Two callers who happen to use the same key must never get each other's answer. The key may be quoted (a
+    structured field string) or bare. Raises Invalid for one that is empty or not printable.
+    """
+    if key is None:
+        return None
+    bare = key[1:-1] if len(key) >= 2 and key[0] == key[-1] == '"' else key
+    if not bare or not bare.isprintable():
+        raise Invalid("The Idempotency-Key must be 1 to 255 printable characters.", code="bad_idempotency_key")
+    caller = await find_caller(request)
+    return f"{caller.key_id if caller else address_of(request)} {request.scope['path']} {bare}"
 
 
 def user_agent_of(request: Asker) -> str | None:

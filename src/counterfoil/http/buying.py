@@ -59,16 +59,6 @@ async def keys_of(house: House, tenant: str, purchase: Purchase) -> list[str]:
     return [ring.key_of(license_) for license_ in purchase.licenses if license_.status == "active"]
 
 
-def clean_key(key: str | None) -> str | None:
-    """An Idempotency-Key, quoted (a structured field string) or bare. Raises Invalid for an empty one."""
-    if key is None:
-        return None
-    bare = key[1:-1] if len(key) >= 2 and key[0] == key[-1] == '"' else key
-    if not bare or not bare.isprintable():
-        raise Invalid("The Idempotency-Key must be 1 to 255 printable characters.", code="bad_idempotency_key")
-    return bare
-
-
 async def open_for(
     house: House, scope: Scope, wanted: NewCheckout, key: str | None, *, must_be_free: bool = False
 ) -> Checkout:

@@ -13,7 +13,7 @@ from litestar import Response
 from litestar.datastructures import Cookie
 
 from counterfoil.accounts.types import DEFAULT_TENANT
-from counterfoil.http.access import _SLUG_STATE, Asker, house_of, tenant_of
+from counterfoil.http.access import SLUG_STATE, Asker, house_of, tenant_of
 from counterfoil.http.problems import Problem, handle
 from counterfoil.kernel.errors import NotFound
 
@@ -67,7 +67,7 @@ def root_of(request: Asker) -> str:
     Links stay on the host name by which the buyer came, also behind a proxy that takes off a prefix.
     """
     prefix = urlsplit(house_of(request).settings.base_url).path.rstrip("/")
-    slug = request.scope["state"].get(_SLUG_STATE)
+    slug = request.scope["state"].get(SLUG_STATE)
     return prefix if slug is None else f"{prefix}/t/{slug}"
 
 

@@ -13,8 +13,8 @@ from counterfoil.catalog import discounts, products
 from counterfoil.catalog.types import DEFAULT_TIER, LicenseSpec, Price, Product
 from counterfoil.db.tx import Tx
 from counterfoil.house import House
-from counterfoil.http.access import Asker, check_rate, house_of, public_scope
-from counterfoil.http.buying import NewCheckout, Purchase, clean_key, keys_of, open_for, read_purchase
+from counterfoil.http.access import Asker, check_rate, house_of, idempotency_key_of, public_scope
+from counterfoil.http.buying import NewCheckout, Purchase, keys_of, open_for, read_purchase
 from counterfoil.http.problems import route
 from counterfoil.kernel.errors import CounterfoilError, Invalid, NotFound
 from counterfoil.kernel.ids import to_uuid
@@ -205,7 +205,7 @@ async def purchase(
     _, tiers = await scope.read(read_tiers, data.product)
     tier = _pick(tiers, data.policy_slug)
     wanted = _wanted(tier, data, None if tier.price.unit_amount else FREE)
-    checkout = await open_for(house, scope, wanted, clean_key(idempotency_key))
+    checkout = await open_for(house, scope, wanted, await idempotency_key_of(request, idempotency_key))
     done = await scope.read(read_purchase, checkout.id)
     shown = await _one_key(house, scope.tenant, done)
     claim = house.claims.make(scope.tenant, checkout.id)
@@ -291,7 +291,9 @@ async def redeem(request: Asker, data: JSONBody[RedeemRequest], idempotency_key:
     house = house_of(request)
     tier = await scope.read(_redeemable, data)
     wanted = _wanted(tier, data, FREE)
-    checkout = await open_for(house, scope, wanted, clean_key(idempotency_key), must_be_free=True)
+    checkout = await open_for(
+        house, scope, wanted, await idempotency_key_of(request, idempotency_key), must_be_free=True
+    )
     done = await scope.read(read_purchase, checkout.id)
     key, license_id = await _one_key(house, scope.tenant, done)
     if key is None or license_id is None:
