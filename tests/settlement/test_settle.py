@@ -980,3 +980,12 @@ async def test_a_key_finds_its_checkout_also_when_it_is_paid(shop: Shop) -> None
     await shop.play(opened, "pay")
     again = await shop.checkout(sold, key="k")
     assert (again["id"], again["status"], len(again["license_keys"])) == (opened["id"], "settled", 1)
+
+
+async def test_a_price_by_the_month_cannot_be_bought_for_ever(shop: Shop) -> None:
+    sold = await shop.tier("editor", type="recurring", interval="month", interval_count=1)
+    before = await shop.everything()
+    problem(await shop.try_checkout(sold), 422, "recurring_not_supported")
+    assert (await shop.http.post("/v1/purchase", json={"product": "editor"})).status_code == 404
+    assert good(await shop.http.get("/v1/products/editor/policies"))["policies"] == []
+    assert await shop.everything() == before

@@ -138,10 +138,10 @@ async def test_a_product_says_what_it_promises(shop: Shop, visitor: httpx.AsyncC
         asset="USD",
         tier="all-of-it",
         license={**year, "entitlements": ["export", "sync"]},
-        type="recurring",
-        interval="month",
-        interval_count=3,
         description="For teams.",
+    )
+    await shop.tier(
+        "editor", amount=500, asset="USD", tier="monthly", type="recurring", interval="month", interval_count=1
     )
     changes = {"description": "One\nline.\n\nTwo.", "image_url": "https://pictures.test/a.png"}
     good(await shop.staff.patch(f"/v1/products/{sold.product_id}", json=changes))
@@ -152,7 +152,7 @@ async def test_a_product_says_what_it_promises(shop: Shop, visitor: httpx.AsyncC
     personal, studio = page.all("label", class_="choice")
     assert personal.text == "Personal $29.00 3 machines Never expires"
     assert studio.text == (
-        "All of it $99.00 every 3 months For teams. "
+        "All of it $99.00 For teams. "
         "Any number of machines 1 year, then 14 days of grace export sync"
     )  # fmt: skip
     assert page.form.fields["price_id"] == sold.price_id

@@ -94,6 +94,12 @@ def _price_line(place: int, line: WantedLine, row: Row | None, country: str | No
     price = Price(*fields)
     if price.status != "active" or product_status != "active":
         raise Invalid.field(f"lines/{place}/price_id", "not for sale any more", code="price_archived")
+    if price.type == "recurring":  # one payment must not buy for ever what is sold by the month
+        raise Invalid.field(
+            f"lines/{place}/price_id",
+            "sold as a subscription, which cannot be bought yet",
+            code="recurring_not_supported",
+        )
     if not price.quantity_min <= line.quantity <= price.quantity_max:
         raise Invalid.field(
             f"lines/{place}/quantity",

@@ -121,10 +121,11 @@ async def buy_again(request: Asker, slug: FromPath[str]) -> Response[Any]:
 
 
 async def _offer(scope: Scope, slug: str) -> Offer:
+    """What can be bought now: a price by the month waits until there are subscriptions."""
     offer = await scope.read(products.offer, slug)
     if offer.product.status != "active":
         raise NotFound("There is no such product.", code="product_not_found")
-    return offer
+    return msgspec.structs.replace(offer, prices=[price for price in offer.prices if price.type == "one_time"])
 
 
 async def _product_page(

@@ -80,7 +80,11 @@ def read_tiers(tx: Tx, slug: str) -> tuple[Product, list[Tier]]:
     if offer.product.status != "active":
         raise NotFound("There is no such product.", code="not_found")
     specs = {benefit.tier: msgspec.convert(benefit.spec, LicenseSpec) for benefit in offer.benefits}
-    tiers = [Tier(price, specs[price.tier]) for price in offer.prices if price.tier in specs and price.asset == SAT]
+    tiers = [
+        Tier(price, specs[price.tier])
+        for price in offer.prices
+        if price.tier in specs and price.asset == SAT and price.type == "one_time"
+    ]
     tiers.sort(key=lambda tier: (tier.price.unit_amount, tier.price.tier, tier.price.id))
     cheapest = {tier.price.tier: tier for tier in reversed(tiers)}  # clients name a tier, not a price
     return offer.product, [tier for tier in tiers if cheapest[tier.price.tier] is tier]
