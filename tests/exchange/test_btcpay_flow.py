@@ -298,7 +298,6 @@ async def test_an_authorize_link_lasts_half_an_hour(database_url: str, clock: Ma
             assert answer.json()["code"] == code
 
 
-@pytest.mark.xfail(strict=True, reason="the path of connecting BTCPay hides DELETE /v1/rails/{rail}: 405")
 def test_disconnecting(shop: Shop) -> None:
     opened = shop.checkout()
     shop.peer.control("config", capture=True)
@@ -393,7 +392,6 @@ def test_bought_for_dollars(shop: Shop) -> None:
     ],
     ids=["rounded", "tolerated"],
 )
-@pytest.mark.xfail(strict=True, reason="settle counts cents itself; BTCPay's verdict on what is enough is not taken")
 def test_what_btcpay_counts_as_paid_in_full_is(shop: Shop, pieces: list[int], tolerance: int) -> None:
     shop.peer.control("config", tolerance=tolerance)
     shop.stock(amount=1000, asset="USD")

@@ -115,11 +115,11 @@ async def btcpay_callback(
     return f"Connected to the store {done.store_name!r}. You can close this page."
 
 
-@delete("/v1/rails/{rail:str}", status_code=200, **route("rails:write", 404))
-async def disconnect_rail(request: Asker, rail: FromPath[str]) -> Disconnected:
-    """Forget a rail and its secrets. What it still owes us will not be heard."""
+@delete("/v1/rails/btcpay", status_code=200, **route("rails:write", 404))
+async def disconnect_btcpay(request: Asker) -> Disconnected:
+    """Forget a BTCPay store and its secrets. What it still owes us will not be heard."""
     house = house_of(request)
-    return Disconnected(rail, await connect.disconnect(scope_of(request), house.rails, house.client, rail))
+    return Disconnected("btcpay", await connect.disconnect(scope_of(request), house.rails, house.client, "btcpay"))
 
 
 @post("/v1/webhooks/{rail:str}", status_code=200, **route("public", 401, 404, 413, 503))
@@ -140,7 +140,7 @@ rails = Router(
         connect_btcpay,
         authorize_btcpay,
         btcpay_callback,
-        disconnect_rail,
+        disconnect_btcpay,
         webhook,
     ],
 )

@@ -93,6 +93,9 @@ class CheckoutReport(msgspec.Struct, frozen=True, kw_only=True):
     state: CheckoutState
     payments: tuple[PaymentFact, ...] = ()
     """Every proved payment so far, oldest first."""
+    accepted_short: int = 0
+    """By how many minor units the payments fall short of what the rail was asked for and yet took as paid in
+    full (its rounding, or a tolerance the seller set there). Only with the state ``settled``."""
     final: bool
     """Whether the rail will never say anything else about it, so that asking may stop."""
 

@@ -71,7 +71,7 @@ def _settle_known(tx: Tx, report: CheckoutReport, found: CheckoutWithLines) -> S
     checkout = found.checkout
     fresh = _add_payments(tx, report, checkout)
     paid = checkout.paid + sum(payment.amount for payment in fresh if payment.asset == checkout.asset)
-    complete = report.state == "settled" and paid >= checkout.amount
+    complete = report.state == "settled" and paid + report.accepted_short >= checkout.amount
     order = None
     fulfilled = checkout.status == "settled"
     if complete and not fulfilled:
@@ -104,7 +104,7 @@ def _add_payments(tx: Tx, report: CheckoutReport, checkout: Checkout) -> list[Pa
             amount=checkout.amount,
             asset=checkout.asset,
             due=checkout.expires_at,
-            fulfilled=report.state == "settled" and fact.amount.amount >= checkout.amount,
+            fulfilled=report.state == "settled" and fact.amount.amount + report.accepted_short >= checkout.amount,
         )
         payment = payments.add_if_new(
             tx,

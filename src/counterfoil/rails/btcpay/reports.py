@@ -88,7 +88,8 @@ def build_report(rail: str, invoice: Invoice, methods: list[Method], answered_at
 
     ``state`` is BTCPay's own verdict and settlement's authority. "Settled" means paid in full by
     BTCPay's rules, which include the store's payment tolerance: the payments' sum may be a little less
-    than the amount asked, through that tolerance or through rounding each payment, and is no shortfall.
+    than the amount asked, through that tolerance or through rounding each payment, and is no shortfall:
+    ``accepted_short`` says by how much.
 
     ``payments`` holds what is proved:
 
@@ -138,6 +139,7 @@ def build_report(rail: str, invoice: Invoice, methods: list[Method], answered_at
         checkout_id=invoice.order_id,
         state=_STATES[invoice.status],
         payments=tuple(facts),
+        accepted_short=max(0, missing) if settled and not marked else 0,
         final=not waiting and _over(invoice, answered_at),
     )
 
