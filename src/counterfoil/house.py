@@ -96,11 +96,14 @@ class House:
         self._keyrings[tenant] = (time.monotonic(), ring)
         return ring
 
-    def base_url(self, tenant: str) -> str:
+    async def base_url(self, tenant: str) -> str:
         """Where a tenant's pages and webhooks are reached, without a slash at the end."""
         if tenant == DEFAULT_TENANT:
             return self.settings.base_url
-        row = self._tenants[tenant]
+        row = (await self.tenants()).get(tenant)
+        if row is None:  # made a moment ago
+            self._tenants_read = float("-inf")
+            row = (await self.tenants())[tenant]
         if row.hosts:
             return f"{self.settings.base_url.partition('://')[0]}://{row.hosts[0]}"
         return f"{self.settings.base_url}/t/{row.slug}"

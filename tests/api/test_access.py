@@ -123,6 +123,16 @@ async def test_a_key_is_no_good_on_another_tenants_path(shop: Shop) -> None:
     problem(await shop.http.get("/t/nobody/v1/products"), 404, "tenant_not_found")
 
 
+async def test_addresses_that_are_handed_out_are_the_tenants_own(shop: Shop) -> None:
+    await _other_tenant(shop)
+    theirs = await _key(shop, "rails:write", tenant=OTHER)
+    asked = await shop.http.post(
+        "/v1/rails/btcpay/authorize", json={"base_url": "http://127.0.0.1:1"}, headers=_with(theirs)
+    )
+    link = good(asked)["authorize_url"]
+    assert "redirect=http%3A%2F%2F127.0.0.1%3A8787%2Ft%2Fother%2Fv1%2Frails%2Fbtcpay%2Fcallback%3Fstate%3D" in link
+
+
 async def test_a_header_does_not_choose_the_tenant(shop: Shop) -> None:
     await _other_tenant(shop)
     await shop.tier("mine")

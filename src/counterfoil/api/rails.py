@@ -82,7 +82,7 @@ async def connect_btcpay(request: Asker, data: JSONBody[ConnectBTCPay]) -> Conne
         base_url=data.base_url,
         api_key=data.api_key.strip(),
         store_id=data.store_id,
-        webhook_url=f"{house.base_url(scope.tenant)}/v1/webhooks/btcpay",
+        webhook_url=f"{await house.base_url(scope.tenant)}/v1/webhooks/btcpay",
     )
 
 
@@ -90,7 +90,7 @@ async def connect_btcpay(request: Asker, data: JSONBody[ConnectBTCPay]) -> Conne
 async def authorize_btcpay(request: Asker, data: JSONBody[AuthorizeBTCPay]) -> AuthorizeLink:
     """Get the link that asks BTCPay for a key."""
     house, scope = house_of(request), scope_of(request)
-    callback = house.base_url(scope.tenant) + _CALLBACK
+    callback = (await house.base_url(scope.tenant)) + _CALLBACK
     return AuthorizeLink(await connect.authorize_url(scope, data.base_url, callback))
 
 
@@ -110,7 +110,7 @@ async def btcpay_callback(
         base_url=base_url,
         api_key=api_key,
         store_id=None,
-        webhook_url=f"{house.base_url(scope.tenant)}/v1/webhooks/btcpay",
+        webhook_url=f"{await house.base_url(scope.tenant)}/v1/webhooks/btcpay",
     )
     return f"Connected to the store {done.store_name!r}. You can close this page."
 

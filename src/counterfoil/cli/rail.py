@@ -65,7 +65,7 @@ def connect_btcpay(
             base_url=address,
             api_key=api_key,
             store_id=store,
-            webhook_url=f"{house.base_url(scope.tenant)}/v1/webhooks/btcpay",
+            webhook_url=f"{await house.base_url(scope.tenant)}/v1/webhooks/btcpay",
         )
 
     done = within(ctx, work)

@@ -71,7 +71,7 @@ async def open_for(
     if rail is not None and rail != FREE:
         connection = await house.rails.get(scope.tenant, rail)
         takes = connection.rail.assets(connection.settings)
-    base = house.base_url(scope.tenant)
+    base = await house.base_url(scope.tenant)
     try:
         return await open_on_rail(
             scope,

@@ -119,7 +119,7 @@ async def _deliver(house: House, tenant: str, settings: SandboxSettings, event: 
     body = msgspec.json.encode(event)
     request = HttpRequest(
         method="POST",
-        url=f"{house.base_url(tenant)}/v1/webhooks/sandbox",
+        url=f"{await house.base_url(tenant)}/v1/webhooks/sandbox",
         headers={
             "Content-Type": "application/json",
             SIGNATURE_HEADER: sign(body, settings.secret, house.database.clock.now()),

@@ -220,7 +220,7 @@ async def purchase(
         amount_sats=checkout.amount,
         base_price_sats=tier.price.unit_amount,
         discount_applied_sats=tier.price.unit_amount - checkout.amount,
-        poll_url=f"{house.base_url(scope.tenant)}/v1/purchase/{claim}",
+        poll_url=f"{await house.base_url(scope.tenant)}/v1/purchase/{claim}",
         license_key=shown[0],
         license_id=shown[1],
     )
