@@ -7,18 +7,37 @@ import msgspec
 import sqlalchemy as sa
 
 from counterfoil.accounts import tables as accounts
-from counterfoil.accounts.types import ApiKey, OneTimeToken, Tenant
+from counterfoil.accounts.types import (
+    Address,
+    ApiKey,
+    Business,
+    Customer,
+    EmailPreference,
+    Invitation,
+    Nonce,
+    OneTimeToken,
+    Passkey,
+    ProviderIdentity,
+    Role,
+    RoleAssignment,
+    Session,
+    Tenant,
+    User,
+    UserEmail,
+)
 from counterfoil.catalog import tables as catalog
 from counterfoil.catalog.types import Benefit, Discount, DiscountRedemption, Price, Product
 from counterfoil.db.schema import metadata
 from counterfoil.events import tables as events
-from counterfoil.events.types import Event
+from counterfoil.events.types import Event, EventSeal
 from counterfoil.exchange import tables as exchange
 from counterfoil.exchange.types import InboxEntry, RailSettings
 from counterfoil.jobs import tables as jobs
 from counterfoil.jobs.types import Job
 from counterfoil.licensing import tables as licensing
 from counterfoil.licensing.types import License, Machine, SigningKey, ValidationEntry
+from counterfoil.mail import tables as mail
+from counterfoil.mail.types import Email
 from counterfoil.sales import tables as sales
 from counterfoil.sales.types import Cart, CartLine, Checkout, Order, Payment
 from counterfoil.settlement import tables as settlement
@@ -28,8 +47,21 @@ __all__ = ["STRUCTS", "metadata"]
 
 STRUCTS: dict[sa.Table, type[msgspec.Struct]] = {
     accounts.tenants: Tenant,
+    accounts.users: User,
+    accounts.user_emails: UserEmail,
+    accounts.email_preferences: EmailPreference,
+    accounts.sessions: Session,
+    accounts.passkeys: Passkey,
+    accounts.identities: ProviderIdentity,
+    accounts.customers: Customer,
+    accounts.addresses: Address,
+    accounts.businesses: Business,
+    accounts.roles: Role,
+    accounts.role_assignments: RoleAssignment,
+    accounts.invitations: Invitation,
     accounts.api_keys: ApiKey,
     accounts.one_time_tokens: OneTimeToken,
+    accounts.nonces: Nonce,
     catalog.products: Product,
     catalog.benefits: Benefit,
     catalog.prices: Price,
@@ -49,5 +81,7 @@ STRUCTS: dict[sa.Table, type[msgspec.Struct]] = {
     exchange.rail_settings: RailSettings,
     jobs.jobs: Job,
     events.events: Event,
+    events.event_seals: EventSeal,
+    mail.emails: Email,
 }
 """Each table and the struct of its rows: the same names in the same order, without the tenant."""

@@ -390,6 +390,7 @@ def license_of(signing_key: SigningKey) -> License:
         order_id=None,
         line=None,
         unit=None,
+        customer_id=None,
         tier="default",
         status="active",
         issued_at=now,

@@ -28,12 +28,15 @@ _SPEND = (
 _TIDY = sa.delete(one_time_tokens).where(mine(one_time_tokens), one_time_tokens.c.expires_at < sa.bindparam("before"))
 
 
-def create(tx: Tx, purpose: str, token: str, *, lasts: timedelta, details: dict[str, Any]) -> None:
+def create(
+    tx: Tx, purpose: str, token: str, *, lasts: timedelta, details: dict[str, Any], user_id: str | None = None
+) -> None:
     """Remember a token made by the caller; only its hash is kept."""
     row = OneTimeToken(
         id=tx.new_id("ott"),
         purpose=purpose,
         token_hash=fingerprint(token),
+        user_id=user_id,
         details=details,
         expires_at=tx.now + lasts,
         used_at=None,

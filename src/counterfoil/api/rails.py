@@ -126,7 +126,7 @@ async def disconnect_btcpay(request: Asker) -> Disconnected:
 async def webhook(request: Asker, rail: FromPath[str]) -> Received:
     """Take in a rail's webhook. The signature over the raw body is checked before anything else."""
     house = house_of(request)
-    scope = house.scope(await tenant_of(request), Actor("rail", rail[:40]))
+    scope = house.scope(await tenant_of(request), Actor("rail", rail[:40], source="webhook"))
     headers = {name.lower(): value for name, value in request.headers.items()}
     done = await receive(scope, house.rails, house.client, rail, headers, await request.body())
     return Received(ok=True, new=done is not None)

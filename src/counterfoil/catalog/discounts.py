@@ -136,6 +136,7 @@ def create(tx: Tx, new: NewDiscount) -> Discount:
         asset=new.asset,
         product_ids=new.product_ids,
         tiers=new.tiers,
+        customer_id=None,
         usage_limit=new.usage_limit,
         times_used=0,
         starts_at=_moment("starts_at", new.starts_at),

@@ -90,7 +90,7 @@ class Price(msgspec.Struct, frozen=True):
 
 
 class Discount(msgspec.Struct, frozen=True):
-    """A price reduction; whoever types its code gets it."""
+    """A price reduction: a coupon for whoever types its code, or a customer's standing margin."""
 
     id: str
     code: str | None
@@ -103,6 +103,8 @@ class Discount(msgspec.Struct, frozen=True):
     """The products it applies to; empty = all."""
     tiers: list[str]
     """The tiers it applies to; empty = all."""
+    customer_id: str | None
+    """A standing margin for this customer and all below it; None = for whoever types the code."""
     usage_limit: int | None
     times_used: int
     """Reserved and redeemed uses together."""

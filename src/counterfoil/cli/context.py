@@ -27,7 +27,7 @@ from counterfoil.settings import Settings
 P = ParamSpec("P")
 R = TypeVar("R")
 
-CLI = Actor("system", "cli")
+CLI = Actor("system", "cli", source="cli")
 
 
 def load_settings(**given: Any) -> Settings:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-HEAD = "0001_first_tables"
+HEAD = "0002_accounts"
 """The newest migration: what this version of the program needs."""
 
 SCRIPTS = Path(__file__).parent / "migrations"

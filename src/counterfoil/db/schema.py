@@ -87,6 +87,11 @@ def text(name: str, *, null: bool = False) -> sa.Column[str]:
     return sa.Column(name, sa.Text, nullable=null)
 
 
+def path(name: str) -> sa.Column[str]:
+    """A text column that is compared byte by byte on every database, so that a subtree is a range of it."""
+    return sa.Column(name, sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False)
+
+
 def integer(name: str, *, null: bool = False) -> sa.Column[int]:
     """A 64-bit integer column: amounts, counts, seconds."""
     return sa.Column(name, sa.BigInteger, nullable=null)

@@ -80,9 +80,19 @@ class Tx:
         return self._connection.execute(_insert_if_new(table), self._row(row)).rowcount == 1
 
     def record(
-        self, type_: str, object_kind: str, object_id: str, *, money: Money | None = None, **details: Any
+        self,
+        type_: str,
+        object_kind: str,
+        object_id: str,
+        *,
+        customer_id: str | None = None,
+        money: Money | None = None,
+        **details: Any,
     ) -> None:
-        """Say that something happened. The event commits, or not, with everything else."""
+        """Say that something happened, and to which customer. The event commits, or not, with everything else.
+
+        Secrets have no place in ``details``.
+        """
         self._events.append(
             {
                 TENANT: self.tenant,
@@ -90,10 +100,12 @@ class Tx:
                 "type": type_,
                 "object_kind": object_kind,
                 "object_id": object_id,
+                "customer_id": customer_id,
                 "actor_kind": self.actor.kind,
                 "actor_id": self.actor.id,
                 "amount": money.amount if money else None,
                 "asset": money.asset if money else None,
+                "source": self.actor.source,
                 "address": self.actor.address,
                 "user_agent": self.actor.user_agent,
                 "details": details,

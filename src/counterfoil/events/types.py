@@ -7,17 +7,20 @@ from typing import Any, Literal
 
 import msgspec
 
-ActorKind = Literal["key", "anonymous", "rail", "job", "system"]
+ActorKind = Literal["user", "key", "anonymous", "rail", "job", "system"]
+Source = Literal["api", "web", "cli", "webhook", "job", "system"]
 
 
 class Actor(msgspec.Struct, frozen=True):
-    """Who does it: a program with an API key, somebody we do not know, a rail, a job, or we ourselves."""
+    """Who does it: a person, a program with an API key, somebody unknown, a rail, a job, or we ourselves."""
 
     kind: ActorKind
     id: str | None = None
-    """The key's id, the rail's or the job's name."""
+    """The user's or the key's id, the rail's or the job's name."""
     address: str | None = None
     user_agent: str | None = None
+    source: Source = "system"
+    """Through which door."""
 
 
 SYSTEM = Actor("system")
@@ -30,11 +33,30 @@ class Event(msgspec.Struct, frozen=True):
     type: str
     object_kind: str
     object_id: str
+    customer_id: str | None
+    """Whom it is about."""
     actor_kind: ActorKind
     actor_id: str | None
     amount: int | None
     asset: str | None
+    source: Source
     address: str | None
     user_agent: str | None
     details: dict[str, Any]
+    created_at: datetime
+
+
+class EventSeal(msgspec.Struct, frozen=True):
+    """One link of the chain that seals the record: the event of the same id, at its place."""
+
+    id: str
+    seq: int
+    """1, 2, 3, ... without a gap."""
+    digest: str
+    """SHA-256 of the event."""
+    hash: str
+    """SHA-256 of the hash before and the digest."""
+    signature: str | None
+    """Ed25519 over the place and the hash, on the last link of each run of the job."""
+    signing_key_id: str | None
     created_at: datetime

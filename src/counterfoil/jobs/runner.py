@@ -136,7 +136,7 @@ class Runner:
         return ran
 
     async def _run(self, tenant: str, kind: JobKind) -> bool:
-        scope = self._database.scope(tenant, Actor("job", kind.name))
+        scope = self._database.scope(tenant, Actor("job", kind.name, source="job"))
         if not await scope.run(claim, kind.name, self.worker):
             return False
         error = None

@@ -72,6 +72,7 @@ class Issue(msgspec.Struct, frozen=True, kw_only=True):
     order_id: str | None = None
     line: int | None = None
     unit: int | None = None
+    customer_id: str | None = None
     email: str | None = None
     note: str | None = None
     metadata: dict[str, Any] = {}
@@ -93,6 +94,7 @@ def issue(tx: Tx, wanted: list[Issue]) -> list[License]:
             order_id=one.order_id,
             line=one.line,
             unit=one.unit,
+            customer_id=one.customer_id,
             tier=one.tier,
             status="active",
             issued_at=issued_at,
@@ -121,6 +123,7 @@ def issue(tx: Tx, wanted: list[Issue]) -> list[License]:
             "license.issued",
             "license",
             license_.id,
+            customer_id=license_.customer_id,
             product_id=license_.product_id,
             order_id=license_.order_id,
             tier=license_.tier,

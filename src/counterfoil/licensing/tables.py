@@ -34,6 +34,7 @@ licenses = table(
     text("order_id", null=True),
     integer("line", null=True),
     integer("unit", null=True),
+    text("customer_id", null=True),
     text("tier"),
     text("status"),
     moment("issued_at"),
@@ -54,8 +55,10 @@ licenses = table(
     reference("product_id", "products"),
     reference("order_id", "orders"),
     reference("signing_key_id", "signing_keys"),
+    reference("customer_id", "customers"),
     unique("uq_licenses_order_line", "order_id", "line", "unit", where="order_id IS NOT NULL"),
     index("ix_licenses_product", "product_id", "id"),
+    index("ix_licenses_customer", "customer_id", "id", where="customer_id IS NOT NULL"),
     index("ix_licenses_email", "email", "id", where="email IS NOT NULL"),
     one_of("status", "active", "suspended", "revoked"),
     # The cap on machines is this line. Whatever races, the database refuses one too many.

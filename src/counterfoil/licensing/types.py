@@ -31,6 +31,7 @@ class License(msgspec.Struct, frozen=True):
     """None for a license issued by hand."""
     line: int | None
     unit: int | None
+    customer_id: str | None
     tier: str
     status: LicenseStatus
     issued_at: datetime

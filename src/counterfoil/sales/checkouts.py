@@ -143,6 +143,7 @@ def create(
     *,
     checkout_id: str,
     cart_id: str,
+    customer_id: str | None,
     rail: str,
     total: Money,
     expires_at: datetime,
@@ -156,6 +157,7 @@ def create(
     checkout = Checkout(
         id=checkout_id,
         cart_id=cart_id,
+        customer_id=customer_id,
         rail=rail,
         rail_reference=None,
         url=None,
@@ -177,7 +179,7 @@ def create(
     )
     if not tx.insert_if_new(checkouts, checkout):
         return None
-    tx.record("checkout.opened", "checkout", checkout.id, money=total, rail=rail)
+    tx.record("checkout.opened", "checkout", checkout.id, customer_id=customer_id, money=total, rail=rail)
     return checkout
 
 

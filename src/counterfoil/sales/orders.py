@@ -32,6 +32,7 @@ def create(tx: Tx, checkout: Checkout, lines: list[CartLine]) -> Order | None:
         source=checkout.rail,
         purchase_reference=checkout.id,
         checkout_id=checkout.id,
+        customer_id=checkout.customer_id,
         status="paid",
         items=[_item(line) for line in lines],
         amount=checkout.amount,
@@ -46,7 +47,15 @@ def create(tx: Tx, checkout: Checkout, lines: list[CartLine]) -> Order | None:
     if not tx.insert_if_new(orders, order):
         return None
     total = Money(order.amount, order.asset)
-    tx.record("order.created", "order", order.id, money=total, checkout_id=checkout.id, source=order.source)
+    tx.record(
+        "order.created",
+        "order",
+        order.id,
+        customer_id=order.customer_id,
+        money=total,
+        checkout_id=checkout.id,
+        source=order.source,
+    )
     return order
 
 

@@ -59,6 +59,7 @@ def add_if_new(
     rail: str,
     reference: str,
     checkout_id: str | None,
+    customer_id: str | None,
     payer: str | None,
     money: Money,
     status: PaymentStatus,
@@ -71,6 +72,7 @@ def add_if_new(
         rail=rail,
         reference=reference,
         checkout_id=checkout_id,
+        customer_id=customer_id,
         payer=payer,
         amount=money.amount,
         asset=money.asset,
@@ -85,7 +87,15 @@ def add_if_new(
     )
     if not tx.insert_if_new(payments, payment):
         return None
-    tx.record(f"payment.{status}", "payment", payment.id, money=money, checkout_id=checkout_id, rail=rail)
+    tx.record(
+        f"payment.{status}",
+        "payment",
+        payment.id,
+        customer_id=customer_id,
+        money=money,
+        checkout_id=checkout_id,
+        rail=rail,
+    )
     return payment
 
 
@@ -93,7 +103,14 @@ def set_status(tx: Tx, payment: Payment, status: PaymentStatus) -> Payment:
     """Say what a payment turned out to be, now that more is known."""
     tx.execute(_SET_STATUS, {"payment_id": payment.id, "new_status": status, "now": tx.now})
     money = Money(payment.amount, payment.asset)
-    tx.record(f"payment.{status}", "payment", payment.id, money=money, was=payment.status)
+    tx.record(
+        f"payment.{status}",
+        "payment",
+        payment.id,
+        customer_id=payment.customer_id,
+        money=money,
+        was=payment.status,
+    )
     return msgspec.structs.replace(payment, status=status, updated_at=tx.now)
 
 

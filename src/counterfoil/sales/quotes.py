@@ -132,13 +132,20 @@ def unit_amount(price: Price, country: str | None) -> int:
 
 
 def save(
-    tx: Tx, lines: list[PricedLine], *, country: str | None, holds_for: timedelta, metadata: dict[str, Any]
+    tx: Tx,
+    lines: list[PricedLine],
+    *,
+    customer_id: str | None,
+    country: str | None,
+    holds_for: timedelta,
+    metadata: dict[str, Any],
 ) -> Cart:
     """Write a priced cart down. Its totals and its promises hold until it expires."""
     subtotal = sum(line.subtotal for line in lines)
     discount_total = sum(line.discount_total for line in lines)
     cart = Cart(
         id=tx.new_id("crt"),
+        customer_id=customer_id,
         asset=lines[0].price.asset,
         subtotal=subtotal,
         discount_total=discount_total,

@@ -17,6 +17,7 @@ class Cart(msgspec.Struct, frozen=True):
     """A priced cart: what a buyer was offered, and until when."""
 
     id: str
+    customer_id: str | None
     asset: str
     subtotal: int
     discount_total: int
@@ -53,6 +54,7 @@ class Checkout(msgspec.Struct, frozen=True):
 
     id: str
     cart_id: str
+    customer_id: str | None
     rail: str
     rail_reference: str | None
     url: str | None
@@ -82,6 +84,7 @@ class Payment(msgspec.Struct, frozen=True):
     rail: str
     reference: str
     checkout_id: str | None
+    customer_id: str | None
     payer: str | None
     amount: int
     asset: str
@@ -102,6 +105,7 @@ class Order(msgspec.Struct, frozen=True):
     source: str
     purchase_reference: str
     checkout_id: str
+    customer_id: str | None
     status: OrderStatus
     items: list[dict[str, Any]]
     amount: int

@@ -41,6 +41,8 @@ class OpenCheckout(msgspec.Struct, frozen=True, kw_only=True):
     country: str | None = None
     return_url: str | None = None
     metadata: dict[str, Any] = {}
+    customer_id: str | None = None
+    """Who buys, where that is known."""
     idempotency_key: str | None = None
     holds_for: timedelta
     must_be_free: bool = False
@@ -91,11 +93,19 @@ def open_checkout(tx: Tx, wanted: OpenCheckout) -> Opened:
     asset = lines[0].price.asset
     if total and wanted.rail_assets is not None and asset not in wanted.rail_assets:
         raise Invalid.field("rail", f"{wanted.rail} does not take {asset}", code="asset_not_supported")
-    cart = quotes.save(tx, lines, country=wanted.country, holds_for=wanted.holds_for, metadata=wanted.metadata)
+    cart = quotes.save(
+        tx,
+        lines,
+        customer_id=wanted.customer_id,
+        country=wanted.country,
+        holds_for=wanted.holds_for,
+        metadata=wanted.metadata,
+    )
     checkout = checkouts.create(
         tx,
         checkout_id=tx.new_id("chk"),
         cart_id=cart.id,
+        customer_id=wanted.customer_id,
         rail=wanted.rail if total else FREE,
         total=Money(cart.total, cart.asset),
         expires_at=cart.expires_at,

@@ -53,6 +53,7 @@ def settle(tx: Tx, report: CheckoutReport) -> Settlement:
                 rail=report.rail,
                 reference=fact.reference,
                 checkout_id=None,
+                customer_id=None,
                 payer=fact.payer,
                 money=fact.amount,
                 status="unmatched",
@@ -95,7 +96,7 @@ def _add_payments(tx: Tx, report: CheckoutReport, checkout: Checkout) -> list[Pa
     fresh = []
     for fact in report.payments:
         provisional = Payment(
-            id="", rail="", reference="", checkout_id=None, payer=None, amount=fact.amount.amount,
+            id="", rail="", reference="", checkout_id=None, customer_id=None, payer=None, amount=fact.amount.amount,
             asset=fact.amount.asset, status="unmatched", details={}, occurred_at=fact.occurred_at, resolved_at=None,
             resolution=None, resolution_note=None, created_at=tx.now, updated_at=tx.now,
         )  # fmt: skip
@@ -111,6 +112,7 @@ def _add_payments(tx: Tx, report: CheckoutReport, checkout: Checkout) -> list[Pa
             rail=report.rail,
             reference=fact.reference,
             checkout_id=checkout.id,
+            customer_id=checkout.customer_id,
             payer=fact.payer,
             money=fact.amount,
             status=alone[""],
@@ -152,6 +154,7 @@ def fulfill(tx: Tx, found: CheckoutWithLines, *, insist: bool = False) -> Order 
         Grant(
             id=tx.new_id("grt"),
             kind="license",
+            customer_id=order.customer_id,
             product_id=license_.product_id,
             order_id=order.id,
             line=license_.line or 0,
@@ -179,6 +182,7 @@ def _issues(order: Order, line: CartLine) -> list[Issue]:
             line=line.position,
             unit=unit,
             email=order.email,
+            customer_id=order.customer_id,
         )
         for benefit in line.benefits
         for unit in range(line.quantity)

@@ -13,6 +13,7 @@ class Grant(msgspec.Struct, frozen=True):
 
     id: str
     kind: Literal["license"]
+    customer_id: str | None
     product_id: str
     order_id: str
     line: int
