@@ -18,5 +18,5 @@ emails = table(
     index("ix_emails_due", "next_attempt_at", where="status = 'queued'"),
     index("ix_emails_claimed", "claimed_until", where="status = 'sending'"),
     index("ix_emails_status", "status", "id"),
-    one_of("status", "queued", "sending", "sent", "failed", "unknown"),
+    one_of("status", "queued", "sending", "sent", "failed", "unknown", "canceled"),
 )

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-EmailStatus = Literal["queued", "sending", "sent", "failed", "unknown"]
+EmailStatus = Literal["queued", "sending", "sent", "failed", "unknown", "canceled"]
 
 
 class Email(msgspec.Struct, frozen=True):
@@ -20,7 +20,7 @@ class Email(msgspec.Struct, frozen=True):
     recipient: str
     template: str
     context_sealed: bytes
-    """What the template says, sealed: links in it are secrets. Emptied once it was sent."""
+    """What the template says, sealed: its links are secrets. Emptied once it was sent, failed for good or canceled."""
     status: EmailStatus
     attempts: int
     next_attempt_at: datetime

@@ -34,7 +34,7 @@ def _add_tables() -> None:  # as many as there are tables and indexes
         sa.Column("created_at", Timestamp(), nullable=False),
         sa.Column("updated_at", Timestamp(), nullable=False),
         sa.CheckConstraint(
-            "status IN ('queued', 'sending', 'sent', 'failed', 'unknown')", name=op.f("ck_emails_status")
+            "status IN ('queued', 'sending', 'sent', 'failed', 'unknown', 'canceled')", name=op.f("ck_emails_status")
         ),
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.tenant_id"], name=op.f("fk_emails_tenant_id")),
         sa.PrimaryKeyConstraint("tenant_id", "id", name=op.f("pk_emails")),
