@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from counterfoil.accounts import one_time_tokens, tenants
+from counterfoil.accounts import nonces, one_time_tokens, roles, sessions, tenants
+from counterfoil.accounts.sessions import Lasts
 from counterfoil.accounts.types import DEFAULT_TENANT, Tenant
 from counterfoil.db.base import Database, Scope
 from counterfoil.db.engines import connect
@@ -30,6 +31,7 @@ from counterfoil.rails.sandbox.rail import SandboxSettings
 from counterfoil.sales.claims import Claims
 from counterfoil.settings import Settings
 from counterfoil.settlement.checkout import expire_due
+from counterfoil.uses import Uses
 
 _TENANTS_REMEMBERED_SECONDS = 5.0
 _KEYRING_REMEMBERED_SECONDS = 10.0
@@ -75,6 +77,12 @@ class House:
         self._tenants: dict[str, Tenant] = {}
         self._tenants_read = float("-inf")
         self._keyrings: dict[str, tuple[float, Keyring]] = {}
+        self.uses = Uses(self.database)
+        self.session_lasts = Lasts(
+            idle=timedelta(hours=self.settings.session_idle_hours),
+            longest=timedelta(days=self.settings.session_days),
+            passkey=timedelta(hours=self.settings.passkey_hours),
+        )
 
     def scope(self, tenant: str, actor: Actor = SYSTEM) -> Scope:
         """A database as one actor of one tenant sees it."""
@@ -125,7 +133,9 @@ class House:
 
         async def tidy(scope: Scope) -> int:
             keep = timedelta(days=self.settings.validation_log_days)
-            return await scope.run(one_time_tokens.tidy) + await scope.run(validation.tidy, keep=keep)
+            done = await scope.run(one_time_tokens.tidy) + await scope.run(nonces.tidy)
+            done += await scope.run(sessions.tidy, keep=timedelta(days=90))
+            return done + await scope.run(validation.tidy, keep=keep)
 
         return [
             JobKind("expire_checkouts", timedelta(seconds=15), expire),
@@ -138,6 +148,7 @@ def _furnish(tx: Tx, house: House, fresh: PrivateKey) -> None:
     """What a tenant needs before its first sale; only what is missing."""
     if tx.tenant == DEFAULT_TENANT:
         tenants.create(tx, "default", "Default")
+    roles.furnish(tx)
     known = signing_keys.everyone(tx)
     for key in known:  # a wrong master key must end here, not at the first sale
         house.master.open(key.private_key_sealed, signing_keys.context(tx.tenant, key.id))

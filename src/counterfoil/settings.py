@@ -46,6 +46,14 @@ class Settings(BaseSettings):
     """For one client address, over all license routes; 0 = no limit."""
     heartbeats_per_hour: int = Field(default=60, ge=0)
     """For one machine; 0 = no limit."""
+    session_days: int = Field(default=30, ge=1, le=400)
+    """How long somebody stays signed in at the longest."""
+    session_idle_hours: int = Field(default=24 * 7, ge=1)
+    """How long somebody stays signed in without doing anything."""
+    passkey_hours: int = Field(default=12, ge=1)
+    """How long after a passkey was shown its session may do what staff may."""
+    sign_ins_per_minute: int = Field(default=30, ge=0)
+    """For one client address: passwords, codes and letters asked for; 0 = no limit."""
     trusted_proxies: list[str] = []
     """Networks (``10.0.0.0/8``) whose ``X-Forwarded-For`` is believed. Nobody else's is."""
 

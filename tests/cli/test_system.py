@@ -18,15 +18,15 @@ from counterfoil.kernel.secrets import fingerprint
 def test_api_key_is_shown_once(cli: Cli) -> None:
     made = cli.json("api-key", "create", "build", "--scope", "products:read", "--scope", "orders:read")
     assert made["secret"].startswith("cfk_")
-    caller = cli.on_database(api_keys.find, made["secret"])
+    caller = cli.on_database(api_keys.identify, made["secret"], None)
     assert caller is not None
-    assert caller.scopes == {"products:read", "orders:read"}
+    assert caller.held == {"products:read", "orders:read"}
     for output in (cli("api-key", "list"), str(cli.json("api-key", "list"))):
         assert made["id"] in output
         assert made["secret"] not in output
         assert fingerprint(made["secret"]) not in output
     assert cli("api-key", "revoke", made["id"]) == f"{made['id']} is revoked\n"
-    assert cli.on_database(api_keys.find, made["secret"]) is None
+    assert cli.on_database(api_keys.identify, made["secret"], None) is None
     assert cli.refused("api-key", "revoke", made["id"]) == (
         "error: There is no working API key with this id.\nhint:  counterfoil api-key list\n"
     )

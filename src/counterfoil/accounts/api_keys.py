@@ -7,51 +7,65 @@ mistyped one without asking the database.
 from __future__ import annotations
 
 import zlib
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 import sqlalchemy as sa
 
-from counterfoil.accounts.tables import api_keys
+from counterfoil.accounts.access import Identity
+from counterfoil.accounts.permissions import KEY_ROLES, expand, unknown
+from counterfoil.accounts.tables import api_keys, customers, tenants
 from counterfoil.accounts.types import ApiKey
+from counterfoil.db.base import single_statement
+from counterfoil.db.functions import any_of
 from counterfoil.db.schema import columns, mine
 from counterfoil.db.tx import Tx
 from counterfoil.kernel import secrets
 from counterfoil.kernel.errors import Invalid, NotFound
 from counterfoil.kernel.paging import Page, page_of
+from counterfoil.kernel.text import check_line
 
 PREFIX = "cfk_"
+WORN_AFTER = timedelta(minutes=5)
+"""How exact the time of last use is kept."""
+
 _SECRET_CHARS = 32
 _CHECK_CHARS = 6
 
-SCOPES = (
-    "products:read",
-    "products:write",
-    "discounts:read",
-    "discounts:write",
-    "checkouts:read",
-    "checkouts:write",
-    "orders:read",
-    "payments:read",
-    "payments:write",
-    "licenses:read",
-    "licenses:write",
-    "machines:read",
-    "machines:write",
-    "rails:read",
-    "rails:write",
-    "events:read",
+_IDENTIFY = (
+    sa.select(api_keys.c.tenant_id, *columns(api_keys), customers.c.path.label("target_path"))
+    .join(tenants, tenants.c.tenant_id == api_keys.c.tenant_id)
+    .outerjoin(
+        customers,
+        sa.and_(
+            customers.c.tenant_id == api_keys.c.tenant_id,
+            customers.c.id == sa.bindparam("target"),
+            customers.c.deleted_at.is_(None),
+        ),
+    )
+    .where(
+        api_keys.c.secret_hash == sa.bindparam("secret_hash"),
+        api_keys.c.revoked_at.is_(None),
+        sa.or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > sa.bindparam("now")),
+        tenants.c.status == "active",
+        sa.bindparam("tenant", type_=sa.Text) != "",
+    )
 )
-"""Everything a key may be allowed. ``*`` stands for all of them."""
-
-_BY_HASH = sa.select(api_keys.c.tenant_id, *columns(api_keys)).where(
-    api_keys.c.secret_hash == sa.bindparam("secret_hash"), sa.bindparam("tenant", type_=sa.Text) != ""
-)
+_GET = sa.select(*columns(api_keys)).where(mine(api_keys), api_keys.c.id == sa.bindparam("id"))
 _LIST = (
     sa.select(*columns(api_keys))
     .where(mine(api_keys), api_keys.c.id > sa.bindparam("after"))
     .order_by(api_keys.c.id)
     .limit(sa.bindparam("limit", type_=sa.Integer))
+)
+_TOUCH = (
+    sa.update(api_keys)
+    .where(
+        mine(api_keys),
+        any_of(api_keys.c.id, "ids"),
+        sa.or_(api_keys.c.last_used_at.is_(None), api_keys.c.last_used_at < sa.bindparam("now")),
+    )
+    .values(last_used_at=sa.bindparam("now"))
 )
 _REVOKE = (
     sa.update(api_keys)
@@ -65,19 +79,6 @@ class NewApiKey(msgspec.Struct, frozen=True):
 
     key: ApiKey
     secret: str
-
-
-class Caller(msgspec.Struct, frozen=True):
-    """Whose key it is, and what it may do."""
-
-    tenant: str
-    key_id: str
-    scopes: frozenset[str]
-    expires_at: datetime | None
-
-    def may(self, scope: str) -> bool:
-        """Whether the key carries this scope."""
-        return "*" in self.scopes or scope in self.scopes
 
 
 def _checksum(body: str) -> str:
@@ -97,18 +98,35 @@ def looks_right(secret: str) -> bool:
     return secret.startswith(PREFIX) and len(body) == _SECRET_CHARS and check == _checksum(body)
 
 
-def create(tx: Tx, name: str, scopes: list[str], *, secret: str, expires_at: datetime | None = None) -> NewApiKey:
-    """Make a key from ``secret`` (see :func:`new_secret`); only its hash is kept. Raises Invalid."""
-    unknown = sorted(set(scopes) - {*SCOPES, "*"})
-    if unknown:
-        raise Invalid.field("scopes", f"unknown: {', '.join(unknown)}", code="unknown_scope")
+def create(
+    tx: Tx,
+    name: str,
+    scopes: list[str],
+    *,
+    secret: str,
+    expires_at: datetime | None = None,
+    role: str | None = None,
+    customer_id: str | None = None,
+) -> NewApiKey:
+    """Make a key from ``secret`` (see :func:`new_secret`); only its hash is kept.
+
+    ``role`` names a set (permissions.KEY_ROLES) that ``scopes`` add to. Raises Invalid. Whether the caller may give
+    such a key is decided before.
+    """
+    if role is not None and role not in KEY_ROLES:
+        raise Invalid.field("role", f"one of {', '.join(KEY_ROLES)}", code="unknown_role")
+    wrong = unknown(scopes)
+    if wrong:
+        raise Invalid.field("scopes", f"unknown: {', '.join(wrong)}", code="unknown_scope")
+    if expires_at is not None and expires_at <= tx.now:
+        raise Invalid.field("expires_at", "must be in the future")
     key = ApiKey(
         id=tx.new_id("key"),
-        name=name,
+        name=check_line("name", name, most=200, least=1),
         secret_hash=secrets.fingerprint(secret),
-        role=None,
-        scopes=scopes,
-        customer_id=None,
+        role=role,
+        scopes=sorted({*KEY_ROLES.get(role or "", []), *scopes}),
+        customer_id=customer_id,
         expires_at=expires_at,
         last_used_at=None,
         revoked_at=None,
@@ -116,17 +134,48 @@ def create(tx: Tx, name: str, scopes: list[str], *, secret: str, expires_at: dat
         updated_at=tx.now,
     )
     tx.insert(api_keys, key)
-    tx.record("api_key.created", "api_key", key.id, name=name, scopes=scopes)
+    tx.record(
+        "api_key.created", "api_key", key.id, customer_id=customer_id, name=key.name, role=role, scopes=key.scopes
+    )
     return NewApiKey(key, secret)
 
 
-def find(tx: Tx, secret: str) -> Caller | None:
-    """Whose key this is, in whichever tenant; None when unknown, revoked or expired."""
-    for tenant, *rest in tx.all(_BY_HASH, {"secret_hash": secrets.fingerprint(secret)}):
+@single_statement
+def identify(tx: Tx, secret: str, target: str | None) -> Identity | None:
+    """Whose key this is, in whichever tenant, and what it may do at ``target`` (a customer) or in the tenant.
+
+    None when it is unknown, revoked or expired, or its tenant is suspended.
+    """
+    params = {"secret_hash": secrets.fingerprint(secret), "target": target, "now": tx.now}
+    for tenant, *rest, target_path in tx.all(_IDENTIFY, params):
         key = ApiKey(*rest)
-        if key.revoked_at is None and (key.expires_at is None or tx.now < key.expires_at):
-            return Caller(tenant, key.id, frozenset(key.scopes), key.expires_at)
+        limit = key.customer_id
+        reaches = limit is None or (target_path is not None and f"{limit}/" in target_path)
+        return Identity(
+            tenant=tenant,
+            kind="key",
+            id=key.id,
+            name=key.name,
+            held=expand(key.scopes) if reaches else frozenset(),
+            customer_id=limit,
+            target=target,
+            target_exists=target_path is not None,
+            worn=key.last_used_at is None or tx.now - key.last_used_at > WORN_AFTER,
+        )
     return None
+
+
+def get(tx: Tx, key_id: str) -> ApiKey:
+    """Raise NotFound (``api_key_not_found``) when there is none."""
+    row = tx.one(_GET, {"id": key_id})
+    if row is None:
+        raise NotFound("There is no such API key.", code="api_key_not_found")
+    return ApiKey(*row)
+
+
+def touch(tx: Tx, ids: list[str]) -> None:
+    """Note that keys are in use."""
+    tx.execute(_TOUCH, {"ids": ids, "now": tx.now})
 
 
 def list_(tx: Tx, *, after: str = "", limit: int = 20) -> Page[ApiKey]:

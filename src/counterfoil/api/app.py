@@ -32,7 +32,10 @@ _SECURITY = Components(
     security_schemes={
         "key": SecurityScheme(
             type="http", scheme="bearer", bearer_format="cfk_...", description="An API key of the tenant."
-        )
+        ),
+        "session": SecurityScheme(
+            type="apiKey", security_scheme_in="cookie", name="cf_session", description="A signed-in browser."
+        ),
     }
 )
 
@@ -53,10 +56,10 @@ def create_app(house: House, extra: Sequence[Router] = (), *, jobs: bool | None 
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        if house.settings.jobs if jobs is None else jobs:
-            async with house.runner().running():
-                yield
-        else:
+        async with contextlib.AsyncExitStack() as running:
+            await running.enter_async_context(house.uses.flushing())
+            if house.settings.jobs if jobs is None else jobs:
+                await running.enter_async_context(house.runner().running())
             yield
 
     app = Litestar(

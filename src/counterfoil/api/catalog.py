@@ -16,7 +16,7 @@ from counterfoil.catalog.prices import NewPrice, PriceChanges
 from counterfoil.catalog.products import NewProduct, Offer, ProductChanges
 from counterfoil.catalog.shelf import ShelfPrice, ShelfProduct
 from counterfoil.catalog.types import Benefit, CatalogStatus, Discount, Price, Product
-from counterfoil.http.access import Asker, find_caller, public_scope, scope_of
+from counterfoil.http.access import Asker, find_identity, public_scope, scope_of
 from counterfoil.http.problems import route
 from counterfoil.kernel.errors import Forbidden, NotFound
 from counterfoil.kernel.paging import DEFAULT_LIMIT, MAX_LIMIT, Page, decode_cursor
@@ -77,8 +77,8 @@ def shelf_price(price: Price) -> ShelfPrice:
 
 
 async def _is_staff(request: Asker, tenant: str) -> bool:
-    caller = await find_caller(request)
-    return caller is not None and caller.tenant == tenant and caller.may("products:read")
+    identity = await find_identity(request)
+    return identity is not None and identity.tenant == tenant and "products:read" in identity.held
 
 
 @get("/v1/products", **route("public", 401, 403, 404))

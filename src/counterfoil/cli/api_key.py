@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from counterfoil.accounts import api_keys
+from counterfoil.accounts.permissions import PERMISSIONS
 from counterfoil.accounts.types import ApiKey
 from counterfoil.catalog.products import check_text
 from counterfoil.cli.context import read, start, write
@@ -47,7 +48,7 @@ def create(
 ) -> None:
     """Make an API key. Its secret is printed this once, and cannot be read again."""
     if not scopes:
-        raise typer.BadParameter(f"say --scope: {', '.join(api_keys.SCOPES)}, or '*'")
+        raise typer.BadParameter(f"say --scope: {', '.join(PERMISSIONS)}, or '*'")
     check_text("name", name, most=200, least=1)
     moment = parse_moment(expires, "--expires")
     made = write(ctx, api_keys.create, name, scopes, secret=api_keys.new_secret(), expires_at=moment)

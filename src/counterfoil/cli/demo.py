@@ -58,7 +58,7 @@ async def _demo_key(scope: Scope, settings: Settings) -> str:
     path = settings.master_key_file.parent / "demo.json"
     kept, where = _load(path), shown_url(settings)
     secret = kept.api_keys.get(where)
-    if secret is not None and await scope.read(api_keys.find, secret) is not None:
+    if secret is not None and await scope.read(api_keys.identify, secret, None) is not None:
         return secret
     secret = api_keys.new_secret()
     await scope.run(api_keys.create, "demo", ["*"], secret=secret)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from typing import Any
+from urllib.parse import urlsplit
 
 from limits import RateLimitItem, RateLimitItemPerHour, RateLimitItemPerMinute
 from limits.storage import MemoryStorage
@@ -14,11 +15,11 @@ from litestar.enums import ScopeType
 from litestar.handlers import BaseRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from counterfoil.accounts import api_keys
-from counterfoil.accounts.api_keys import Caller
+from counterfoil.accounts import api_keys, sessions
+from counterfoil.accounts.access import Identity, decide
 from counterfoil.accounts.types import DEFAULT_TENANT
 from counterfoil.db import base
-from counterfoil.events.types import Actor
+from counterfoil.events.types import Actor, Source
 from counterfoil.house import House
 from counterfoil.kernel.errors import Forbidden, Invalid, NotFound, TooManyRequests, Unauthorized
 from counterfoil.settings import Settings
@@ -26,7 +27,8 @@ from counterfoil.settings import Settings
 Asker = Request[Any, Any, Any]
 PUBLIC = "public"
 SLUG_STATE = "counterfoil_tenant_slug"
-_CALLER_STATE = "counterfoil_caller"
+_IDENTITY_STATE = "counterfoil_identity"
+_SAFE = {"GET", "HEAD", "OPTIONS"}
 
 
 class TenantPaths:
@@ -54,45 +56,117 @@ def house_of(connection: ASGIConnection[Any, Any, Any, Any]) -> House:
 async def check_access(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """Let a request through to its route, or not: the one place where that is decided.
 
-    Raises Unauthorized; Forbidden.
+    A path parameter ``customer_id`` is the customer that the permission must be held at.
+    Raises Unauthorized, Forbidden, NotFound.
     """
-    access = handler.opt["access"]
-    if access == PUBLIC:
+    permission = handler.opt["access"]
+    if permission == PUBLIC:
         return
-    caller = await find_caller(connection)
-    if caller is None:
-        raise Unauthorized("Send an API key: Authorization: Bearer cfk_...")
-    if not caller.may(access):
-        raise Forbidden(f"This key lacks the scope {access}.", code="missing_scope")
-    connection.scope["state"][_CALLER_STATE] = caller
+    identity = await find_identity(connection, connection.path_params.get("customer_id"))
+    if identity is None:
+        raise Unauthorized("Send an API key (Authorization: Bearer cfk_...), or sign in.")
+    decide(identity, permission)
+    if identity.session_id is not None and connection.scope.get("method") not in _SAFE:
+        check_origin(connection)
+    connection.scope["state"][_IDENTITY_STATE] = identity
 
 
-async def find_caller(connection: ASGIConnection[Any, Any, Any, Any]) -> Caller | None:
-    """Whose key came with the request, if one did. Raises Unauthorized when it is not good."""
+async def find_identity(connection: ASGIConnection[Any, Any, Any, Any], target: str | None = None) -> Identity | None:
+    """Whose API key or session came with the request, if one did, and what they may do at ``target``.
+
+    One statement at most. Raises Unauthorized when the credential is not good.
+    """
     scheme, _, secret = connection.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer":
-        return None
+    if scheme.lower() == "bearer":
+        return await _by_key(connection, secret, target)
+    return await _by_session(connection, target)
+
+
+async def _by_key(connection: ASGIConnection[Any, Any, Any, Any], secret: str, target: str | None) -> Identity:
+    house = house_of(connection)
     if not api_keys.looks_right(secret):
         raise Unauthorized("This is not an API key of this server.", code="bad_api_key")
-    caller = await house_of(connection).scope(DEFAULT_TENANT).read(api_keys.find, secret)
-    if caller is None:
+    identity = await house.scope(DEFAULT_TENANT).read(api_keys.identify, secret, target)
+    if identity is None:
         raise Unauthorized("This API key is unknown, revoked or expired.", code="bad_api_key")
     slug = connection.scope["state"].get(SLUG_STATE)
-    if slug is not None and await _tenant_by_slug(house_of(connection), slug) != caller.tenant:
+    if slug is not None and await _tenant_by_slug(house, slug) != identity.tenant:
         raise Unauthorized("This API key belongs to another tenant.", code="bad_api_key")
-    return caller
+    if identity.worn:
+        house.uses.note(identity.tenant, "key", identity.id)
+    return identity
+
+
+async def _by_session(connection: ASGIConnection[Any, Any, Any, Any], target: str | None) -> Identity | None:
+    token = session_token_of(connection)
+    if token is None:
+        return None
+    house = house_of(connection)
+    tenant = await tenant_of(connection)
+    identity = await house.scope(tenant).read(sessions.identify, token, target, house.session_lasts)
+    if identity is not None and identity.worn and identity.session_id is not None:
+        house.uses.note(tenant, "session", identity.session_id)
+    return identity
+
+
+def session_token_of(connection: ASGIConnection[Any, Any, Any, Any]) -> str | None:
+    """The session token a browser sent for this tenant."""
+    return connection.cookies.get(session_cookie_name(connection)) or None
+
+
+def session_cookie_name(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+    """The cookie that holds a session; one a tenant, because tenants may share a host name."""
+    slug = connection.scope["state"].get(SLUG_STATE)
+    name = "cf_session" if slug is None else f"cf_session_{slug}"
+    # Browsers hold a __Host- cookie to this very host: no other subdomain can plant one.
+    return f"__Host-{name}" if house_of(connection).settings.base_url.startswith("https://") else name
+
+
+def check_origin(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
+    """Refuse what a page of another site makes a browser send. Raises Forbidden (``cross_site``).
+
+    Browsers say where a request comes from (Fetch Metadata), older ones at least its Origin; programs say
+    neither, and have no cookies to abuse.
+    """
+    site = connection.headers.get("sec-fetch-site")
+    if site is not None:
+        if site in {"same-origin", "none"}:
+            return
+    else:
+        origin = connection.headers.get("origin")
+        if origin is None or urlsplit(origin).netloc.lower() == connection.headers.get("host", "").lower():
+            return
+    raise Forbidden("This request comes from another site.", code="cross_site")
+
+
+def identity_of(request: Asker) -> Identity:
+    """Whoever asks; only for routes that are not public."""
+    identity: Identity = request.scope["state"][_IDENTITY_STATE]
+    return identity
+
+
+def user_of(request: Asker) -> Identity:
+    """The person who asks, on a route about themselves. Raises Forbidden (``users_only``) for a program."""
+    identity = identity_of(request)
+    if identity.kind != "user":
+        raise Forbidden("This is for people who are signed in; a key has no account.", code="users_only")
+    return identity
 
 
 def scope_of(request: Asker) -> base.Scope:
-    """The database as the key of this request sees it; only for routes that need a key."""
-    caller: Caller = request.scope["state"][_CALLER_STATE]
-    actor = Actor("key", caller.key_id, address_of(request), user_agent_of(request))
-    return house_of(request).scope(caller.tenant, actor)
+    """The database as the caller sees it; only for routes that are not public."""
+    identity = identity_of(request)
+    actor = Actor(identity.kind, identity.id, address_of(request), user_agent_of(request), _source_of(request))
+    return house_of(request).scope(identity.tenant, actor)
+
+
+def _source_of(request: Asker) -> Source:
+    return "api" if request.scope["path"].startswith("/v1/") else "web"
 
 
 async def public_scope(request: Asker) -> base.Scope:
     """The database as anybody sees it, in the tenant of the path or the host name."""
-    actor = Actor("anonymous", None, address_of(request), user_agent_of(request))
+    actor = Actor("anonymous", None, address_of(request), user_agent_of(request), _source_of(request))
     return house_of(request).scope(await tenant_of(request), actor)
 
 
@@ -132,8 +206,8 @@ async def idempotency_key_of(request: Asker, key: str | None) -> str | None:
     bare = key[1:-1] if len(key) >= 2 and key[0] == key[-1] == '"' else key
     if not bare or not bare.isprintable():
         raise Invalid("The Idempotency-Key must be 1 to 255 printable characters.", code="bad_idempotency_key")
-    caller = await find_caller(request)
-    return f"{caller.key_id if caller else address_of(request)} {request.scope['path']} {bare}"
+    identity = await find_identity(request)
+    return f"{identity.id if identity else address_of(request)} {request.scope['path']} {bare}"
 
 
 def user_agent_of(request: Asker) -> str | None:

@@ -53,7 +53,8 @@ _CODES = {
 def route(access: str, *statuses: int) -> dict[str, Any]:
     """The parts of a route that every route declares: who may call it, and which problems it can answer.
 
-    ``access`` is a scope of API keys, or ``public``.
+    ``access`` is a permission (accounts/permissions.py), ``signed_in`` for what everybody may do about themselves,
+    or ``public``. Where the path has a ``customer_id``, the permission must be held at that customer.
     """
     own = {400, 422, 429, *statuses}
     if access != "public":
@@ -62,7 +63,7 @@ def route(access: str, *statuses: int) -> dict[str, Any]:
         status: ResponseSpec(Problem, generate_examples=False, media_type=PROBLEM, description=_phrase(status))
         for status in sorted(own)
     }
-    security: list[dict[str, list[str]]] = [] if access == "public" else [{"key": [access]}]
+    security: list[dict[str, list[str]]] = [] if access == "public" else [{"key": [access]}, {"session": []}]
     return {"opt": {"access": access}, "responses": specs, "security": security}
 
 

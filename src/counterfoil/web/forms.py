@@ -8,17 +8,20 @@ from urllib.parse import parse_qsl
 
 from litestar.exceptions import HTTPException
 
-from counterfoil.http.access import Asker
+from counterfoil.http import csrf
+from counterfoil.http.access import Asker, check_origin
 from counterfoil.kernel.errors import Invalid, Malformed
 
 _ATTEMPT = re.compile(r"[0-9a-f]{32}")
 _MOST_FIELDS = 50
 
 
-async def read_form(request: Asker) -> dict[str, str]:
-    """The fields of a form, without the blanks around their values; the first of a name counts.
+async def read_form(request: Asker, *, holds_a_secret: bool = False) -> dict[str, str]:
+    """The fields of a form of ours, without the blanks around their values; the first of a name counts.
 
-    Raises Malformed, Invalid; HTTPException (415) for anything but an ordinary form.
+    ``holds_a_secret``: a field of it can be known to nobody who was not shown the form, so it needs no other token.
+    Raises Malformed, Invalid; Forbidden for a form of another site's or of another browser; HTTPException (415) for
+    anything but an ordinary form.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
@@ -33,6 +36,10 @@ async def read_form(request: Asker) -> dict[str, str]:
         if "\x00" in value:
             raise Invalid("The NUL character is not allowed anywhere.", code="nul_character")
         fields.setdefault(name, value.strip())
+    if holds_a_secret:
+        check_origin(request)
+    else:
+        csrf.check(request, fields)
     return fields
 
 

@@ -14,6 +14,7 @@ from litestar.datastructures import Cookie
 
 from counterfoil.accounts.types import DEFAULT_TENANT
 from counterfoil.http.access import SLUG_STATE, Asker, house_of, tenant_of
+from counterfoil.http.csrf import token_for
 from counterfoil.http.problems import Problem, handle
 from counterfoil.kernel.errors import NotFound
 
@@ -110,15 +111,21 @@ async def page(
     **context: Any,
 ) -> Response[str]:
     """A page as an answer."""
+    csrf, fresh = token_for(request)
     body = _environment().get_template(template).render(
         root=root_of(request),
         shop=await shop_name(request),
         style=_static("style.css")[1],
         script=_static("app.js")[1],
+        csrf=csrf,
         **context,
     )  # fmt: skip
     return Response(
-        body, status_code=status, media_type=HTML, headers={**headers_of(form_action), **headers}, cookies=cookies
+        body,
+        status_code=status,
+        media_type=HTML,
+        headers={**headers_of(form_action), **headers},
+        cookies=[*(cookies or []), *(fresh if csrf in body else [])],
     )
 
 

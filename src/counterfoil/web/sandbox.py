@@ -77,7 +77,7 @@ async def sandbox_pay(request: Asker) -> Response[str]:
     """Do what the tester chose: send its webhooks, and show how they were answered."""
     house, tenant, settings = await _sandbox(request)
     check_rate(request, tenant)
-    form = await read_form(request)
+    form = await read_form(request, holds_a_secret=True)
     before = _session(form.get("token", ""), settings)
     attempt, action = form.get("attempt", ""), form.get("action", "")
     if not is_attempt(attempt):
