@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import httpx
 from litestar.types import ASGIApp
-from tests.support.app import Shop, client_of
 
 from counterfoil.accounts import assignments, roles, sessions, users
 from counterfoil.accounts.sessions import Lasts
 from counterfoil.accounts.types import DEFAULT_TENANT, SessionMethod
 from counterfoil.db.tx import Tx
 from counterfoil.kernel.secrets import new_secret
+from tests.support.app import Shop, client_of
 
 
 @dataclass(frozen=True)
