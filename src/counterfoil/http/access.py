@@ -156,17 +156,18 @@ def user_of(request: Asker) -> Identity:
 def scope_of(request: Asker) -> base.Scope:
     """The database as the caller sees it; only for routes that are not public."""
     identity = identity_of(request)
-    actor = Actor(identity.kind, identity.id, address_of(request), user_agent_of(request), _source_of(request))
+    actor = Actor(identity.kind, identity.id, address_of(request), user_agent_of(request), source_of(request))
     return house_of(request).scope(identity.tenant, actor)
 
 
-def _source_of(request: Asker) -> Source:
+def source_of(request: Asker) -> Source:
+    """Through which door a request came."""
     return "api" if request.scope["path"].startswith("/v1/") else "web"
 
 
 async def public_scope(request: Asker) -> base.Scope:
     """The database as anybody sees it, in the tenant of the path or the host name."""
-    actor = Actor("anonymous", None, address_of(request), user_agent_of(request), _source_of(request))
+    actor = Actor("anonymous", None, address_of(request), user_agent_of(request), source_of(request))
     return house_of(request).scope(await tenant_of(request), actor)
 
 

@@ -15,6 +15,7 @@ from counterfoil.http.access import (
     find_identity,
     house_of,
     session_cookie_name,
+    source_of,
     tenant_of,
     user_agent_of,
 )
@@ -37,8 +38,7 @@ async def sign_in(request: Asker, user_id: str, method: SessionMethod) -> list[C
         before = None
     replaces = before.session_id if before is not None and before.id == user_id else None
     token = new_secret(_TOKEN_BYTES)
-    source = "api" if request.scope["path"].startswith("/v1/") else "web"
-    actor = Actor("user", user_id, address_of(request), user_agent_of(request), source)
+    actor = Actor("user", user_id, address_of(request), user_agent_of(request), source_of(request))
     scope = house.scope(await tenant_of(request), actor)
     await scope.run(sessions.open_, user_id, token, method, house.session_lasts, replaces=replaces)
     if before is not None and before.session_id is not None and replaces is None:  # somebody else's, in this browser
