@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import ipaddress
 from datetime import timedelta
+from email.utils import getaddresses
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+from counterfoil.kernel.errors import Invalid
+from counterfoil.kernel.text import normalize_email
 
 
 class Settings(BaseSettings):
@@ -54,6 +59,20 @@ class Settings(BaseSettings):
     """How long after a passkey was shown its session may do what staff may."""
     sign_ins_per_minute: int = Field(default=30, ge=0)
     """For one client address: passwords, codes and letters asked for; 0 = no limit."""
+    mail_transport: Literal["mailbox", "smtp"] = "mailbox"
+    """Where letters go: into a folder, to be looked at, or to a mail server."""
+    mail_folder: Path = Path("var/mail")
+    """The folder of ``mailbox``: two files a letter, ``.eml`` and ``.html``."""
+    mail_from: str = "Shop <no-reply@localhost>"
+    """Whom letters are from: an address, with a name or without."""
+    smtp_host: str | None = None
+    """The mail server; ``smtp`` needs one."""
+    smtp_port: int = Field(default=587, ge=1, le=65535)
+    smtp_username: str | None = None
+    """Signs in to the mail server, with ``smtp_password``; nobody does when both are left out."""
+    smtp_password: SecretStr | None = None
+    smtp_tls: Literal["starttls", "implicit", "none"] = "starttls"
+    """How the connection to the mail server is encrypted; ``none`` only to this machine itself."""
     trusted_proxies: list[str] = []
     """Networks (``10.0.0.0/8``) whose ``X-Forwarded-For`` is believed. Nobody else's is."""
 
@@ -61,6 +80,28 @@ class Settings(BaseSettings):
     def _need_an_address(self) -> Settings:
         if self.public_url is None and self.host in {"0.0.0.0", "::"}:  # noqa: S104 # compared, not bound
             raise ValueError("listening on every address needs COUNTERFOIL_PUBLIC_URL, the one to hand out")
+        return self
+
+    @field_validator("mail_from")
+    @classmethod
+    def _need_a_sender(cls, value: str) -> str:
+        try:
+            ((_, address),) = getaddresses([value])
+            good = normalize_email("mail_from", address).isascii() and value.isprintable()
+        except (ValueError, Invalid):
+            good = False
+        if not good:
+            raise ValueError("must be one address, such as: Shop <no-reply@example.com>")
+        return value
+
+    @model_validator(mode="after")
+    def _need_a_mail_server(self) -> Settings:
+        if self.mail_transport == "smtp" and not self.smtp_host:
+            raise ValueError("COUNTERFOIL_MAIL_TRANSPORT=smtp needs COUNTERFOIL_SMTP_HOST")
+        if (self.smtp_username is None) != (self.smtp_password is None):
+            raise ValueError("COUNTERFOIL_SMTP_USERNAME and COUNTERFOIL_SMTP_PASSWORD go together")
+        if self.smtp_tls == "none" and self.smtp_host and not _is_this_machine(self.smtp_host):
+            raise ValueError("COUNTERFOIL_SMTP_TLS=none is for a mail server on this machine only")
         return self
 
     @property
@@ -89,3 +130,10 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments win over the environment, and the environment over the file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
