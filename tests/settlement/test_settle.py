@@ -309,6 +309,7 @@ async def test_an_order_in_every_detail(shop: Shop) -> None:
         "source": "sandbox",
         "purchase_reference": opened["id"],
         "checkout_id": opened["id"],
+        "customer_id": None,
         "status": "paid",
         "items": [
             {
@@ -336,6 +337,7 @@ async def test_an_order_in_every_detail(shop: Shop) -> None:
         "rail": "sandbox",
         "reference": payment["reference"],
         "checkout_id": opened["id"],
+        "customer_id": None,
         "payer": "sandbox-tester",
         "amount": 18_900,
         "asset": "SAT",

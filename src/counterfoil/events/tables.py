@@ -13,7 +13,7 @@ events = table(
     text("actor_id", null=True),
     integer("amount", null=True),
     text("asset", null=True),
-    text("source"),
+    text("source", null=True),
     text("address", null=True),
     text("user_agent", null=True),
     json("details"),

@@ -39,7 +39,8 @@ class Event(msgspec.Struct, frozen=True):
     actor_id: str | None
     amount: int | None
     asset: str | None
-    source: Source
+    source: Source | None
+    """Through which door; None: it happened before that was kept."""
     address: str | None
     user_agent: str | None
     details: dict[str, Any]

@@ -470,9 +470,7 @@ def _add_columns() -> None:
         table.add_column(sa.Column("role", sa.Text(), nullable=True))
     with op.batch_alter_table("events") as table:
         table.add_column(sa.Column("customer_id", sa.Text(), nullable=True))
-        table.add_column(sa.Column("source", sa.Text(), nullable=False, server_default="system"))
-    with op.batch_alter_table("events") as table:
-        table.alter_column("source", server_default=None)
+        table.add_column(sa.Column("source", sa.Text(), nullable=True))
     _add_index("ix_events_actor", "events", "actor_id", "id")
     _add_index("ix_events_customer", "events", "customer_id", "id")
     _refer("one_time_tokens", "user_id", "users")
