@@ -19,6 +19,8 @@ from counterfoil.db.tx import Tx
 from counterfoil.events.types import SYSTEM, Actor
 from counterfoil.exchange import rail_settings
 from counterfoil.exchange.client import RailClient
+from counterfoil.exchange.letters.postman import Postman
+from counterfoil.exchange.letters.sender import Sender
 from counterfoil.exchange.rails import Rails
 from counterfoil.exchange.reconcile import reconcile
 from counterfoil.jobs.runner import JobKind, Runner
@@ -78,6 +80,7 @@ class House:
         self._tenants_read = float("-inf")
         self._keyrings: dict[str, tuple[float, Keyring]] = {}
         self.uses = Uses(self.database)
+        self.postman = Postman(self.database, Sender(self.settings, self.master, self.base_url))
         self.session_lasts = Lasts(
             idle=timedelta(hours=self.settings.session_idle_hours),
             longest=timedelta(days=self.settings.session_days),
@@ -116,6 +119,11 @@ class House:
             return f"{self.settings.base_url.partition('://')[0]}://{row.hosts[0]}"
         return f"{self.settings.base_url}/t/{row.slug}"
 
+    def send_mail(self, tenant: str) -> None:
+        """Have letters that were just queued leave now, if this process runs jobs. Nobody waits for it."""
+        if self.settings.jobs:
+            self.postman.send_soon(tenant)
+
     def runner(self) -> Runner:
         """This process's share of the jobs."""
 
@@ -139,6 +147,7 @@ class House:
 
         return [
             JobKind("expire_checkouts", timedelta(seconds=15), expire),
+            JobKind("send_mail", timedelta(seconds=5), self.postman.send),
             JobKind("reconcile", timedelta(minutes=1), ask_rails),
             JobKind("tidy", timedelta(hours=6), tidy),
         ]
@@ -202,7 +211,8 @@ async def open_house(
                 await scope.run(_tend_sandbox, house, new_secret(40))
         except SealBroken as error:
             raise BadMasterKey("the master key is not the one this database was made with") from error
-        yield house
+        async with house.postman.at_work():
+            yield house
     finally:
         await client.close()
         await database.close()
