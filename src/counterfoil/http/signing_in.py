@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Callable
+from typing import Generic, NamedTuple, TypeVar
 
 from litestar.datastructures import Cookie
 
 from counterfoil.accounts import sessions
+from counterfoil.accounts.access import Identity
 from counterfoil.accounts.types import SessionMethod
+from counterfoil.db.tx import Tx
 from counterfoil.events.types import Actor
 from counterfoil.http.access import (
     Asker,
@@ -19,11 +24,13 @@ from counterfoil.http.access import (
     tenant_of,
     user_agent_of,
 )
-from counterfoil.kernel.errors import Unauthorized
+from counterfoil.kernel.errors import NotFound, Unauthorized
 from counterfoil.kernel.secrets import new_secret
 
 _INNER = re.compile(r"/(?![/\\])[!-\[\]-~]*")
 _TOKEN_BYTES = 20
+
+R = TypeVar("R")
 
 
 async def sign_in(request: Asker, user_id: str, method: SessionMethod) -> list[Cookie]:
@@ -31,19 +38,51 @@ async def sign_in(request: Asker, user_id: str, method: SessionMethod) -> list[C
 
     Whoever calls this has just seen the proof.
     """
+    actor = Actor("user", user_id, address_of(request), user_agent_of(request), source_of(request))
+    _, cookies = await sign_in_by(request, actor, method, lambda _: Proved(user_id))
+    return cookies
+
+
+class Proved(NamedTuple, Generic[R]):
+    """Whose proof was good, and what else came of it."""
+
+    user_id: str
+    more: R = None  # type: ignore[assignment] # a proof of which nothing else comes
+
+
+async def sign_in_by(
+    request: Asker, actor: Actor, method: SessionMethod, prove: Callable[[Tx], Proved[R]]
+) -> tuple[R, list[Cookie]]:
+    """Do what proves who somebody is, and sign them in, in one transaction; what came of it, and the cookie to set.
+
+    The browser's session before this one ends with it. Raises what ``prove`` raises.
+    """
     house = house_of(request)
     try:
         before = await find_identity(request)
     except Unauthorized:  # an API key that is no good has no bearing on this
         before = None
-    replaces = before.session_id if before is not None and before.id == user_id else None
     token = new_secret(_TOKEN_BYTES)
-    actor = Actor("user", user_id, address_of(request), user_agent_of(request), source_of(request))
     scope = house.scope(await tenant_of(request), actor)
-    await scope.run(sessions.open_, user_id, token, method, house.session_lasts, replaces=replaces)
-    if before is not None and before.session_id is not None and replaces is None:  # somebody else's, in this browser
-        await scope.run(sessions.revoke, before.id, before.session_id)
-    return [_cookie(request, token, int(house.session_lasts.longest.total_seconds()))]
+    more = await scope.run(_prove_and_open, prove, token, method, house.session_lasts, before)
+    return more, [_cookie(request, token, int(house.session_lasts.longest.total_seconds()))]
+
+
+def _prove_and_open(
+    tx: Tx,
+    prove: Callable[[Tx], Proved[R]],
+    token: str,
+    method: SessionMethod,
+    lasts: sessions.Lasts,
+    before: Identity | None,
+) -> R:
+    user_id, more = prove(tx)
+    ours = before is not None and before.id == user_id
+    sessions.open_(tx, user_id, token, method, lasts, replaces=before.session_id if before and ours else None)
+    if before is not None and before.session_id is not None and not ours:  # somebody else's, in this browser
+        with contextlib.suppress(NotFound):  # ended a moment ago
+            sessions.revoke(tx, before.id, before.session_id)
+    return more
 
 
 def signed_out(request: Asker) -> list[Cookie]:
