@@ -27,6 +27,7 @@ lint: .venv/dev.stamp ## Format, style, types, floors, and generated documents
 	$(BIN)/lint-imports
 	$(BIN)/python -m counterfoil.describe --check docs/data-model.md
 	$(BIN)/python -m counterfoil.cli.describe --check docs/cli.md
+	$(BIN)/python -m counterfoil.cli.describe_access --check docs/access.md
 
 bench: .venv/dev.stamp ## Measure; prints a table, asserts nothing
 	$(BIN)/python -m benchmarks

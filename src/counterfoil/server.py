@@ -16,7 +16,7 @@ from counterfoil import logs
 from counterfoil.api.app import create_app
 from counterfoil.house import open_house
 from counterfoil.settings import Settings
-from counterfoil.web.pages import pages
+from counterfoil.web.site import PAGES
 
 GRACE_SECONDS = 10
 """How long requests under way may take to finish after the signal to stop."""
@@ -42,7 +42,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 async def _serve(settings: Settings, ready: Callable[[str], None] | None) -> None:
     async with open_house(settings) as house:
-        server = _Server(create_app(house, [pages]), settings, ready)
+        server = _Server(create_app(house, PAGES), settings, ready)
         # What start-up made lives as long as the process: keep the collector from walking it again and again.
         gc.freeze()
         await server.serve()

@@ -15,7 +15,7 @@ from tests.support.app import Shop, good
 from tests.support.server import Server, mint_key, serving
 
 from counterfoil.api.app import create_app
-from counterfoil.web.pages import pages
+from counterfoil.web.site import PAGES
 
 _SITES: WeakKeyDictionary[Shop, ASGIApp] = WeakKeyDictionary()
 
@@ -23,7 +23,7 @@ _SITES: WeakKeyDictionary[Shop, ASGIApp] = WeakKeyDictionary()
 def site_of(shop: Shop) -> ASGIApp:
     """The whole application of a shop in this process, its pages included; made once, because that takes a while."""
     if shop not in _SITES:
-        _SITES[shop] = create_app(shop.house, [pages])
+        _SITES[shop] = create_app(shop.house, PAGES)
     return _SITES[shop]
 
 

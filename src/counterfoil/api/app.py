@@ -21,10 +21,14 @@ from counterfoil.api.sales import sales
 from counterfoil.api.system import system
 from counterfoil.house import House
 from counterfoil.http.access import PUBLIC, Asker, Limits, TenantPaths, Trusted, check_access
+from counterfoil.http.declared import declared_routes
 from counterfoil.http.logs import Logged
 from counterfoil.http.metrics import Measured, Metrics
 from counterfoil.http.problems import handle
 from counterfoil.kernel.errors import Invalid
+
+API = [system, catalog, sales, clients, licenses_router, rails]
+"""The API's routes."""
 
 _LARGEST_BODY = 1024 * 1024
 
@@ -63,7 +67,7 @@ def create_app(house: House, extra: Sequence[Router] = (), *, jobs: bool | None 
             yield
 
     app = Litestar(
-        route_handlers=[system, catalog, sales, clients, licenses_router, rails, *extra],
+        route_handlers=[*API, *extra],
         guards=[check_access],
         before_request=refuse_nul,
         exception_handlers={Exception: handle},
@@ -88,4 +92,5 @@ def create_app(house: House, extra: Sequence[Router] = (), *, jobs: bool | None 
             use_handler_docstrings=True,
         ),
     )
+    declared_routes(app)  # a route that declares nothing must not be served
     return TenantPaths(app)

@@ -1,0 +1,5 @@
+"""All pages."""
+
+from counterfoil.web.pages import pages
+
+PAGES = [pages]
