@@ -36,9 +36,9 @@ def declared_routes(app: Litestar) -> list[Declared]:
         if isinstance(route, HTTPRoute):
             for handler in route.route_handlers:
                 methods = sorted(handler.http_methods - _DESCRIBING)
-                permission = handler.opt.get("access")
+                permission = str(handler.opt.get("access"))
                 if methods and permission not in PERMISSIONS and permission not in {PUBLIC, SIGNED_IN}:
-                    raise UndeclaredRoute(f"{route.path} declares the permission {permission!r}")
+                    raise UndeclaredRoute(f"{route.path} declares no permission that exists: {permission}")
                 reach = _reach(permission, route.path_format)
                 found += [Declared(method, route.path_format, permission, reach) for method in methods]
     return sorted(found, key=lambda one: (one.path, one.method))
