@@ -35,7 +35,7 @@ class Kept(msgspec.Struct, forbid_unknown_fields=True):
 @app.command()
 def demo() -> None:
     """Bring the tables up to date, sell a demo catalog on the sandbox rail, and serve. Repeat it as you like."""
-    settings = load_settings(sandbox=True)
+    settings = load_settings(sandbox=True, mail_transport="mailbox")
     if "log_level" not in settings.model_fields_set:
         settings = settings.model_copy(update={"log_level": "warning"})
     check_port(settings)
@@ -99,6 +99,7 @@ Counterfoil serves {base} with demo data. No money moves: checkouts are paid on 
   product    {base}/p/{demo_catalog.PRODUCTS[0].slug}
   API        {base}/v1/openapi.json
   demo key   {secret}
+  letters    {settings.mail_folder}/
 
   curl -H "Authorization: Bearer {secret}" {base}/v1/orders
 

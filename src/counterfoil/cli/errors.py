@@ -18,6 +18,7 @@ _HINTS = {
     "discount_not_found": "counterfoil discount list",
     "machine_not_found": "counterfoil machine list LICENSE",
     "api_key_not_found": "counterfoil api-key list",
+    "email_not_found": "counterfoil mail list",
     "rail_not_connected": "counterfoil rail list",
     "rail_required": "name one with --rail",
     "unknown_asset": "codes are written in capitals: USD, EUR, SAT",

@@ -43,6 +43,7 @@ COMMANDS = {
     "license": Command("license", "Licenses: the right to run."),
     "machine": Command("machine", "Machines that hold a license."),
     "rail": Command("rail", "Rails: ways for money to arrive."),
+    "mail": Command("mail", "Mail: letters on their way out."),
     "event": Command("event", "Events: the record of what happened."),
     "api-key": Command("api_key", "API keys: credentials of programs."),
     "keys": Command("keys", "The keys that sign licenses."),
