@@ -13,7 +13,7 @@ import msgspec
 import sqlalchemy as sa
 
 from counterfoil.catalog import products
-from counterfoil.catalog.products import check_metadata, check_slug, check_text
+from counterfoil.catalog.products import check_slug, check_text
 from counterfoil.catalog.tables import prices
 from counterfoil.catalog.types import DEFAULT_TIER, CatalogStatus, CountryOverride, Interval, Price, PriceType
 from counterfoil.db.functions import any_of
@@ -21,6 +21,7 @@ from counterfoil.db.schema import columns, mine
 from counterfoil.db.tx import Tx
 from counterfoil.kernel import money
 from counterfoil.kernel.errors import Conflict, Invalid, NotFound
+from counterfoil.kernel.metadata import check_metadata
 from counterfoil.kernel.paging import Page, page_of
 
 MAX_QUANTITY = 10_000

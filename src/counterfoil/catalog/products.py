@@ -14,6 +14,7 @@ from counterfoil.db.functions import any_of
 from counterfoil.db.schema import columns, mine
 from counterfoil.db.tx import Tx
 from counterfoil.kernel.errors import Conflict, Invalid, NotFound
+from counterfoil.kernel.metadata import check_metadata
 
 _SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _IMAGE_URL = re.compile(r"https?://[^\s\x00-\x1f<>\"]{1,1992}")
@@ -88,18 +89,6 @@ def _check(fields: NewProduct | ProductChanges) -> None:
         raise Invalid.field("image_url", "must be an http or https address of at most 2000 characters")
     if isinstance(fields.metadata, dict):
         check_metadata("metadata", fields.metadata)
-
-
-def check_metadata(field: str, value: dict[str, Any]) -> None:
-    """Raise Invalid when metadata is over 10 KiB, or holds a character databases cannot store."""
-    try:
-        encoded = msgspec.json.encode(value)
-    except UnicodeEncodeError as error:
-        raise Invalid.field(field, "must be valid Unicode") from error
-    if len(encoded) > 10 * 1024:
-        raise Invalid.field(field, "must be at most 10 KiB of JSON")
-    if b"\\u0000" in encoded:
-        raise Invalid.field(field, "must not contain the NUL character")
 
 
 def create(tx: Tx, new: NewProduct) -> Product:

@@ -8,10 +8,11 @@ import msgspec
 
 from counterfoil.catalog import products
 from counterfoil.catalog.benefits import check_license_spec
-from counterfoil.catalog.products import check_metadata, check_slug, check_text
+from counterfoil.catalog.products import check_slug, check_text
 from counterfoil.catalog.types import DEFAULT_TIER, LicenseSpec
 from counterfoil.db.tx import Tx
 from counterfoil.kernel.errors import Invalid
+from counterfoil.kernel.metadata import check_metadata
 from counterfoil.licensing import licenses
 from counterfoil.licensing.licenses import Issue
 from counterfoil.licensing.types import License
