@@ -58,6 +58,7 @@ async def test_a_discount_in_every_detail(shop: Shop) -> None:
         "id": made["id"],
         "code": "FAIR-26",
         **fields,
+        "customer_id": None,
         "times_used": 0,
         "status": "active",
         "created_at": NOW,

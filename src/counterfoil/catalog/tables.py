@@ -92,6 +92,7 @@ discounts = table(
     json("metadata"),
     reference("customer_id", "customers"),
     unique("uq_discounts_code", "code", where="code IS NOT NULL"),
+    unique("uq_discounts_margin", "customer_id", where="customer_id IS NOT NULL AND status = 'active'"),
     index("ix_discounts_customer", "customer_id", "id", where="customer_id IS NOT NULL"),
     one_of("kind", "percentage", "flat", "set_price", "free"),
     one_of("status", "active", "archived"),

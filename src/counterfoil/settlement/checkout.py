@@ -10,11 +10,13 @@ from typing import Any
 
 import msgspec
 
+from counterfoil.accounts import customers
 from counterfoil.catalog import discounts, prices
-from counterfoil.catalog.products import check_metadata, check_text
+from counterfoil.catalog.products import check_text
 from counterfoil.catalog.types import Discount
 from counterfoil.db.tx import Tx
 from counterfoil.kernel.errors import Conflict, Invalid
+from counterfoil.kernel.metadata import check_metadata
 from counterfoil.kernel.money import Money
 from counterfoil.rails.base import CheckoutReport, PaymentFact
 from counterfoil.sales import checkouts, quotes
@@ -42,7 +44,7 @@ class OpenCheckout(msgspec.Struct, frozen=True, kw_only=True):
     return_url: str | None = None
     metadata: dict[str, Any] = {}
     customer_id: str | None = None
-    """Who buys, where that is known."""
+    """Who buys, where that is known; the nearest margin on its way to the top applies."""
     idempotency_key: str | None = None
     holds_for: timedelta
     must_be_free: bool = False
@@ -70,10 +72,10 @@ class LostRace(Conflict):
 
 
 def open_checkout(tx: Tx, wanted: OpenCheckout) -> Opened:
-    """Price a cart, reserve its discount, and open a checkout for it; free ones settle at once.
+    """Price a cart, reserve its discounts, and open a checkout for it; free ones settle at once.
 
-    With an idempotency key, the checkout that the key opened before is the answer. Raises Invalid,
-    NotFound, LostRace.
+    A customer's margin comes off first, and a code off what is left. With an idempotency key, the checkout that
+    the key opened before is the answer. Raises Invalid, NotFound, LostRace; Conflict (``customer_not_active``).
     """
     request_hash = wanted.hash() if wanted.idempotency_key else None
     if wanted.idempotency_key and request_hash:
@@ -81,10 +83,7 @@ def open_checkout(tx: Tx, wanted: OpenCheckout) -> Opened:
         if known is not None:
             return Opened(known, is_new=False, description=_describe(quotes.lines_of(tx, known.cart_id)))
     email = _checked(wanted)
-    lines = _quote(tx, wanted)
-    discount = discounts.usable(tx, wanted.code) if wanted.code is not None else None
-    if discount is not None:
-        lines = apply_discount(discount, lines)
+    lines, applied = _reduce(tx, wanted, _quote(tx, wanted))
     total = sum(line.subtotal - line.discount_total for line in lines)
     if total and wanted.must_be_free:
         raise Invalid.field("code", "this code does not make it free", code="discount_not_applicable")
@@ -117,8 +116,8 @@ def open_checkout(tx: Tx, wanted: OpenCheckout) -> Opened:
     )
     if checkout is None:
         raise LostRace("Another request with this Idempotency-Key is in progress.")
-    if discount is not None:
-        discounts.reserve(tx, discount, checkout.id, Money(cart.discount_total, cart.asset))
+    for discount in applied:
+        discounts.reserve(tx, discount, checkout.id, Money(_taken(discount, lines), cart.asset))
     if not total:
         checkouts.attach(tx, checkout.id, reference=checkout.id, url="")
         settle(tx, _gift(tx, checkout))
@@ -155,28 +154,55 @@ def _checked(wanted: OpenCheckout) -> str | None:
     return wanted.email.lower()
 
 
-def apply_discount(discount: Discount, lines: list[PricedLine]) -> list[PricedLine]:
-    """Take a discount off every line it covers; a flat amount once, from the first lines on.
+def _reduce(tx: Tx, wanted: OpenCheckout, lines: list[PricedLine]) -> tuple[list[PricedLine], list[Discount]]:
+    """The lines with the customer's margin taken off, then the code off what is left; and what was taken off."""
+    applied: list[Discount] = []
+    if wanted.customer_id is not None:
+        customer = customers.get(tx, wanted.customer_id)
+        if customer.status != "active":
+            raise Conflict("This customer is archived.", code="customer_not_active")
+        margin = discounts.margin_for(tx, customer.path)
+        if margin is not None and _covers_any(margin, lines):
+            applied.append(margin)
+    if wanted.code is not None:
+        code = discounts.usable(tx, wanted.code)
+        if not _covers_any(code, lines):
+            raise Invalid.field("code", "this code is not for anything in the cart", code="discount_not_applicable")
+        applied.append(code)
+    for discount in applied:
+        lines = apply_discount(discount, lines)
+    return lines, applied
 
-    Raises Invalid (``discount_not_applicable``) when it covers none.
-    """
+
+def _covers_any(discount: Discount, lines: list[PricedLine]) -> bool:
+    return any(_covers(discount, line) for line in lines)
+
+
+def _covers(discount: Discount, line: PricedLine) -> bool:
+    return discounts.covers(discount, line.price.product_id, line.price.tier, line.price.asset)
+
+
+def apply_discount(discount: Discount, lines: list[PricedLine]) -> list[PricedLine]:
+    """Take a discount off what is left of every line it covers; a flat amount once, from the first lines on."""
     flat_left = discount.amount if discount.kind == "flat" else None
     reduced: list[PricedLine] = []
-    covered = False
     for line in lines:
-        if not discounts.covers(discount, line.price.product_id, line.price.tier, line.price.asset):
+        if not _covers(discount, line):
             reduced.append(line)
             continue
-        covered = True
-        taken = discounts.reduction(discount, line.unit_amount, line.quantity)
+        taken = discounts.reduction(discount, line.subtotal - line.discount_total, line.quantity)
         if flat_left is not None:
-            taken = min(flat_left, line.subtotal)
+            taken = min(flat_left, taken)
             flat_left -= taken
         note = {"discount_id": discount.id, "code": discount.code, "amount": taken}
-        reduced.append(msgspec.structs.replace(line, discount_total=taken, discounts=[note]))
-    if not covered:
-        raise Invalid.field("code", "this code is not for anything in the cart", code="discount_not_applicable")
+        off = line.discount_total + taken
+        reduced.append(msgspec.structs.replace(line, discount_total=off, discounts=[*line.discounts, note]))
     return reduced
+
+
+def _taken(discount: Discount, lines: list[PricedLine]) -> int:
+    """What a discount took off the lines together."""
+    return sum(note["amount"] for line in lines for note in line.discounts if note["discount_id"] == discount.id)
 
 
 def _gift(tx: Tx, checkout: Checkout) -> CheckoutReport:

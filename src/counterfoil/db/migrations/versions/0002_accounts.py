@@ -446,6 +446,7 @@ def _add_tables() -> None:  # as many as there are tables and indexes
         sa.PrimaryKeyConstraint("tenant_id", "id", name=op.f("pk_role_assignments")),
     )
     op.create_index("ix_role_assignments_customer", "role_assignments", ["tenant_id", "customer_id", "id"])
+    op.create_index("ix_role_assignments_user", "role_assignments", ["tenant_id", "user_id", "customer_id"])
     op.create_index("ix_role_assignments_role", "role_assignments", ["tenant_id", "role_id"])
     op.create_index(
         "uq_role_assignments_member",
@@ -479,6 +480,15 @@ def _add_columns() -> None:
         _refer(name, "customer_id", "customers")
         if name != "carts":
             _add_index(f"ix_{name}_customer", name, "customer_id", "id")
+    active = sa.text("customer_id IS NOT NULL AND status = 'active'")
+    op.create_index(
+        "uq_discounts_margin",
+        "discounts",
+        ["tenant_id", "customer_id"],
+        unique=True,
+        sqlite_where=active,
+        postgresql_where=active,
+    )
 
 
 def _refer(name: str, column: str, target: str) -> None:
