@@ -243,8 +243,13 @@ async def test_a_shop_on_tls_sends_its_cookies_over_tls_only(
     async with opening(database_url, clock, master, public_url="https://shop.test") as shop:
         await shop.tier()
         async with client_of(site_of(shop)) as visitor:
-            response = await send(visitor, await see(visitor, "/p/editor"))
-    assert "; secure" in response.headers["set-cookie"].lower()
+            visitor.base_url = "https://shop.test"  # type: ignore[assignment]
+            first = await visitor.get("/p/editor")
+            response = await send(visitor, check(first))
+    for answer, name in ((first, "__Host-cf_visitor="), (response, "cf_claim_")):
+        (cookie,) = answer.headers.get_list("set-cookie")
+        assert cookie.startswith(name)
+        assert "; secure" in cookie.lower()
     assert response.headers["location"].startswith("https://shop.test/sandbox/pay/")
 
 
@@ -291,7 +296,7 @@ async def test_mistakes_are_told_beside_their_field(shop: Shop, visitor: httpx.A
             assert control.attributes["aria-invalid"] == "true"
             assert f"{field}-error" in control.attributes["aria-describedby"].split()
     assert await shop.everything() == before
-    assert not visitor.cookies
+    assert set(visitor.cookies) == {"cf_visitor"}
 
 
 async def test_a_price_of_another_product_is_not_sold_here(shop: Shop, visitor: httpx.AsyncClient) -> None:
@@ -318,20 +323,45 @@ async def test_a_changed_price_is_not_charged_unseen(shop: Shop, visitor: httpx.
 async def test_what_no_form_sends_is_refused(shop: Shop, visitor: httpx.AsyncClient) -> None:
     await shop.tier()
     form = "application/x-www-form-urlencoded"
+    csrf = b"csrf=" + (await see(visitor, "/p/editor")).form.fields["csrf"].encode()
     # What the shop answers to each, and what the sandbox does, where a form without a session is for nobody.
     for body, kind, status, of_sandbox in [
         (b"email=%00", form, 422, 422),
         (b"email=\x00", form, 422, 422),
-        (b"email=%ff%fe", form, 422, 404),
+        (csrf + b"&email=%ff%fe", form, 422, 404),
+        (b"email=%ff%fe", form, 403, 404),
         (b"&".join(b"f%d=1" % number for number in range(60)), form, 400, 400),
         (b"{}", "application/json", 415, 415),
         (b"", "text/plain", 415, 415),
         (b"--x", "multipart/form-data; boundary=x", 415, 415),
-        (b"", form, 422, 404),
+        (csrf, form, 422, 404),
+        (b"", form, 403, 404),
     ]:
         for path, expected in (("/p/editor/buy", status), ("/sandbox/pay", of_sandbox)):
             check(await visitor.post(path, content=body, headers={"Content-Type": kind}), expected)
     assert await shop.count("checkouts") == 0
+
+
+async def test_a_form_of_another_page_or_browser_buys_nothing(
+    shop: Shop, visitor: httpx.AsyncClient, other_visitor: httpx.AsyncClient
+) -> None:
+    await shop.tier()
+    page, other = await see(visitor, "/p/editor"), await see(other_visitor, "/p/editor")
+    for csrf in ("", "0" * 40, other.form.fields["csrf"], page.form.fields["csrf"][:-1], "é"):
+        assert "This form is too old" in check(await send(visitor, page, csrf=csrf), 403).text
+    async with client_of(site_of(shop)) as without_cookies:
+        check(await send(without_cookies, page), 403)
+    for headers in (
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "https://evil.test"},
+        {"Origin": "null"},
+    ):
+        check(await visitor.post(page.form.action, data=page.form.fields, headers=headers), 403)
+    assert await shop.count("checkouts") == 0
+    for headers in ({"Sec-Fetch-Site": "same-origin"}, {"Origin": "http://127.0.0.1:8787"}):
+        answer = await visitor.post(page.form.action, data=page.form.fields, headers=headers)
+        assert answer.status_code == 303
 
 
 async def test_a_free_price_goes_straight_to_its_key(shop: Shop, visitor: httpx.AsyncClient) -> None:
@@ -382,9 +412,9 @@ async def test_a_made_up_attempt_is_no_name_for_anothers_checkout(
     shop: Shop, visitor: httpx.AsyncClient, other_visitor: httpx.AsyncClient
 ) -> None:
     await shop.tier()
-    page = await see(visitor, "/p/editor")
+    pages = [(who, await see(who, "/p/editor")) for who in (visitor, other_visitor)]
     for attempt in ("1", "", "x" * 32, "../" * 10):
-        first, second = [await send(who, page, attempt=attempt) for who in (visitor, other_visitor)]
+        first, second = [await send(who, page, attempt=attempt) for who, page in pages]
         assert first.headers["location"] != second.headers["location"]
 
 
@@ -395,7 +425,7 @@ async def test_a_browser_does_not_drown_in_cookies(shop: Shop, visitor: httpx.As
         shop.clock.advance(timedelta(seconds=1))
     held = {cookie.name for cookie in visitor.cookies.jar}
     ids = [row["id"][4:] for row in await shop.rows("checkouts")]
-    assert held == {f"cf_claim_{one}" for one in ids[-40:]}
+    assert held == {"cf_visitor", *(f"cf_claim_{one}" for one in ids[-40:])}
 
 
 async def test_too_many_purchases_are_slowed_down(database_url: str, clock: ManualClock, master: MasterKey) -> None:
@@ -747,6 +777,7 @@ async def test_a_shop_behind_a_prefix_links_to_itself(database_url: str, clock: 
     async with opening(database_url, clock, master, public_url="https://example.test/prefix/") as shop:
         await shop.tier()
         async with client_of(site_of(shop)) as visitor:
+            visitor.base_url = "https://example.test"  # type: ignore[assignment]
             page = await see(visitor, "/p/editor")
             assert set(page.links) == {"#main", "/prefix/"}
             assert page.form.action.endswith("/prefix/p/editor/buy")
