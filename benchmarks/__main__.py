@@ -19,7 +19,7 @@ from pathlib import Path
 
 import asyncpg
 
-from benchmarks import reference, seed
+from benchmarks import accounts, reference, seed
 from benchmarks.load import Result, Source, drive, request
 from benchmarks.server import Running, cpu_seconds, resident_mb, running
 
@@ -67,12 +67,31 @@ def _suite(database: str, url: str, folder: Path, arguments: argparse.Namespace)
                  database=database)  # fmt: skip
         _measure(server, "20 of 10,000 products", lambda _: _CATALOG, count=10**9, seconds=seconds,
                  database=database)  # fmt: skip
+    _accounts(database, url, folder, seconds)
     if arguments.products > 10_000:
         seed.grow_catalog(url, folder, arguments.products)
         with running(url, folder) as server:
             _measure(server, f"20 of {arguments.products:,} products", lambda _: _CATALOG, count=10**9,
                      seconds=seconds, database=database)  # fmt: skip
     return warm.rate, prepared.license_ids
+
+
+def _accounts(database: str, url: str, folder: Path, seconds: float) -> None:
+    """Who is asking, and whether they may."""
+    crowd = accounts.prepare(url, folder)
+    middle, worst = (
+        crowd.milliseconds[len(crowd.milliseconds) // 2],
+        crowd.milliseconds[-len(crowd.milliseconds) // 100],
+    )
+    _row(database, "permission check, alone", "", f"{middle:.2f}", f"{worst:.2f}", "", "",
+         "10,000 customers, 100,000 assignments")  # fmt: skip
+    me = request("GET", "/v1/me", Authorization=f"Bearer {crowd.key}")
+    reads = [request("GET", f"/v1/customers/{customer}", Cookie=f"cf_session={token}")
+             for token, customer in crowd.checks]  # fmt: skip
+    with running(url, folder) as server:
+        _measure(server, "GET /v1/me with an API key", lambda _: me, count=10**9, seconds=seconds, database=database)
+        _measure(server, "a customer, by its members", lambda n: reads[n % len(reads)], count=10**9,
+                 seconds=seconds, database=database)  # fmt: skip
 
 
 def _sqlite(arguments: argparse.Namespace) -> None:

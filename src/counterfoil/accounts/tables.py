@@ -218,6 +218,8 @@ role_assignments = table(
     reference("role_id", "roles"),
     unique("uq_role_assignments_member", "user_id", "customer_id", "role_id", where="customer_id IS NOT NULL"),
     unique("uq_role_assignments_staff", "user_id", "role_id", where="customer_id IS NULL"),
+    # Both partial indexes above leave something out; a permission check asks for both kinds at once.
+    index("ix_role_assignments_user", "user_id", "customer_id"),
     index("ix_role_assignments_customer", "customer_id", "id"),
     index("ix_role_assignments_role", "role_id"),
     updated=False,
