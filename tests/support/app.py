@@ -13,7 +13,9 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 import httpx
 import msgspec
@@ -30,6 +32,7 @@ from counterfoil.db.tx import Tx
 from counterfoil.house import House, open_house
 from counterfoil.kernel.clock import ManualClock
 from counterfoil.kernel.secrets import MasterKey
+from counterfoil.mail import outgoing
 from counterfoil.rails.base import CheckoutReport
 from counterfoil.rails.sandbox.rail import SandboxSettings, sign
 from counterfoil.rails.sandbox.session import Action, SandboxEvent, Session, act, unseal
@@ -53,6 +56,15 @@ class Sold:
     tier: str
     amount: int
     asset: str
+
+
+class Letter(NamedTuple):
+    """A letter that waits to be sent."""
+
+    id: str
+    recipient: str
+    template: str
+    context: dict[str, str]
 
 
 class Shop:
@@ -162,6 +174,15 @@ class Shop:
         keys: list[str] = (await self.claim(opened))["license_keys"]
         return keys
 
+    async def letters(self, recipient: str | None = None) -> list[Letter]:
+        """The letters that wait to be sent, and what they say: all, or those to one address."""
+        page = await self.scope.read(outgoing.list_, status="queued", limit=100)
+        return [
+            Letter(email.id, email.recipient, email.template, outgoing.unseal(email, DEFAULT_TENANT, self.house.master))
+            for email in page.data
+            if recipient in {None, email.recipient}
+        ]
+
     # -- what is written ---------------------------------------------------------------------------
 
     async def rows(self, table: str, **where: Any) -> list[dict[str, Any]]:
@@ -242,13 +263,16 @@ async def opening(database_url: str, clock: ManualClock, master: MasterKey, **se
     """Open a shop on a migrated database: sandbox connected, no jobs running, no rate limits unless given."""
     given: dict[str, Any] = {"validations_per_minute": 0, "heartbeats_per_hour": 0, "sandbox": True, **settings}
     made = Settings(database_url=database_url, jobs=False, master_key=master.to_text(), **given)
-    async with open_house(made, clock) as house:
-        secret = api_keys.new_secret()
-        await house.scope(DEFAULT_TENANT).run(api_keys.create, "tests", ["*"], secret=secret)
-        app = create_app(house)
-        key = {"Authorization": f"Bearer {secret}"}
-        async with client_of(app) as http, client_of(app, headers=key) as staff:
-            yield Shop(house, app, http, staff)
+    with TemporaryDirectory() as folder:
+        if "mail_folder" not in settings:
+            made.mail_folder = Path(folder)
+        async with open_house(made, clock) as house:
+            secret = api_keys.new_secret()
+            await house.scope(DEFAULT_TENANT).run(api_keys.create, "tests", ["*"], secret=secret)
+            app = create_app(house)
+            key = {"Authorization": f"Bearer {secret}"}
+            async with client_of(app) as http, client_of(app, headers=key) as staff:
+                yield Shop(house, app, http, staff)
 
 
 def client_of(app: ASGIApp, *, address: str = "127.0.0.1", headers: dict[str, str] | None = None) -> httpx.AsyncClient:
