@@ -13,6 +13,7 @@ import msgspec
 import sqlalchemy as sa
 
 from counterfoil.accounts.access import Identity
+from counterfoil.accounts.assignments import ids_of
 from counterfoil.accounts.permissions import KEY_ROLES, expand, unknown
 from counterfoil.accounts.tables import api_keys, customers, tenants
 from counterfoil.accounts.types import ApiKey
@@ -52,12 +53,18 @@ _IDENTIFY = (
     )
 )
 _GET = sa.select(*columns(api_keys)).where(mine(api_keys), api_keys.c.id == sa.bindparam("id"))
+_GET_OF = _GET.where(api_keys.c.customer_id == sa.bindparam("customer_id"))
+_HELD = _GET.where(
+    api_keys.c.revoked_at.is_(None),
+    sa.or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > sa.bindparam("now")),
+).with_for_update(read=True)
 _LIST = (
     sa.select(*columns(api_keys))
     .where(mine(api_keys), api_keys.c.id > sa.bindparam("after"))
     .order_by(api_keys.c.id)
     .limit(sa.bindparam("limit", type_=sa.Integer))
 )
+_LIST_OF = _LIST.where(api_keys.c.customer_id == sa.bindparam("customer_id"))
 _TOUCH = (
     sa.update(api_keys)
     .where(
@@ -165,9 +172,22 @@ def identify(tx: Tx, secret: str, target: str | None) -> Identity | None:
     return None
 
 
-def get(tx: Tx, key_id: str) -> ApiKey:
-    """Raise NotFound (``api_key_not_found``) when there is none."""
-    row = tx.one(_GET, {"id": key_id})
+def held_by(tx: Tx, key_id: str, path: str | None) -> frozenset[str]:
+    """What a key may do at the customer with this path, or (None) in the tenant, at this very moment.
+
+    It stays so until the transaction ends: whoever revokes the key waits for us.
+    """
+    row = tx.one(_HELD, {"id": key_id, "now": tx.now})
+    if row is None:
+        return frozenset()
+    key = ApiKey(*row)
+    return expand(key.scopes) if key.customer_id is None or key.customer_id in ids_of(path) else frozenset()
+
+
+def get(tx: Tx, key_id: str, *, customer_id: str | None = None) -> ApiKey:
+    """A key; with ``customer_id`` only one that is limited to that very customer. Raises NotFound."""
+    params = {"id": key_id}
+    row = tx.one(_GET, params) if customer_id is None else tx.one(_GET_OF, {**params, "customer_id": customer_id})
     if row is None:
         raise NotFound("There is no such API key.", code="api_key_not_found")
     return ApiKey(*row)
@@ -178,13 +198,19 @@ def touch(tx: Tx, ids: list[str]) -> None:
     tx.execute(_TOUCH, {"ids": ids, "now": tx.now})
 
 
-def list_(tx: Tx, *, after: str = "", limit: int = 20) -> Page[ApiKey]:
-    """A page of keys, oldest first."""
-    return page_of([ApiKey(*row) for row in tx.all(_LIST, {"after": after, "limit": limit + 1})], limit)
+def list_(tx: Tx, *, customer_id: str | None = None, after: str = "", limit: int = 20) -> Page[ApiKey]:
+    """A page of keys, oldest first: all, or those limited to one customer."""
+    params = {"after": after, "limit": limit + 1}
+    rows = tx.all(_LIST, params) if customer_id is None else tx.all(_LIST_OF, {**params, "customer_id": customer_id})
+    return page_of([ApiKey(*row) for row in rows], limit)
 
 
-def revoke(tx: Tx, key_id: str) -> None:
-    """End a key, for good. Raises NotFound when there is no such working key."""
+def revoke(tx: Tx, key_id: str, *, customer_id: str | None = None) -> None:
+    """End a key, for good. With ``customer_id`` only one that is limited to that very customer.
+
+    Raises NotFound when there is no such working key.
+    """
+    key = get(tx, key_id, customer_id=customer_id)
     if not tx.execute(_REVOKE, {"key_id": key_id, "now": tx.now}):
         raise NotFound("There is no working API key with this id.", code="api_key_not_found")
-    tx.record("api_key.revoked", "api_key", key_id)
+    tx.record("api_key.revoked", "api_key", key_id, customer_id=key.customer_id)
