@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -19,36 +19,17 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import create_async_engine
 from tests.support.databases import Databases, Dialect
+from tests.support.direct import on
 
 from counterfoil.db import migrate as migrating
 from counterfoil.db.base import DatabaseUnavailable
-from counterfoil.db.engines import BadDatabaseUrl, parse_url
+from counterfoil.db.engines import BadDatabaseUrl
 from counterfoil.db.migrate import HEAD, SCRIPTS, BrokenReferences, NewerDatabase, current, migrate
 from counterfoil.tables import metadata
 
 R = TypeVar("R")
 ALL = sorted(path.stem for path in (SCRIPTS / "versions").glob("0*.py"))
-
-
-def on(url: str, work: Callable[[sa.Connection], R]) -> R:
-    """Do something on a connection of one's own, and commit."""
-
-    async def main() -> R:
-        engine = create_async_engine(parse_url(url))
-        async with engine.begin() as connection:
-            answer = await connection.run_sync(work)
-        await engine.dispose()
-        return answer
-
-    if url.startswith("sqlite"):
-        engine = sa.create_engine(url)
-        with engine.begin() as connection:
-            answer = work(connection)
-        engine.dispose()
-        return answer
-    return asyncio.run(main())
 
 
 def tables(url: str) -> list[str]:
