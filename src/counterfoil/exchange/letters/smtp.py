@@ -67,9 +67,13 @@ class MailServer:
             await self._smtp.connect()
         elif self._announced:  # a letter that was refused
             await self._smtp.rset()
-        options = ["SMTPUTF8"] if message.smtputf8 else []
-        if options and not self._smtp.supports_extension("smtputf8"):
-            raise Refused("the mail server takes only addresses in ASCII")
+        options = []
+        if message.smtputf8:
+            if self._smtp.is_ehlo_or_helo_needed:
+                await self._smtp.ehlo()
+            if not self._smtp.supports_extension("smtputf8"):
+                raise Refused("the mail server takes only addresses in ASCII")
+            options = ["SMTPUTF8"]
         self._announced = True
         await self._smtp.mail(message.sender, options=options)
         await self._smtp.rcpt(message.recipient, encoding="utf-8" if message.smtputf8 else "ascii")
