@@ -1,5 +1,6 @@
 """All pages."""
 
+from counterfoil.web.accounts import account_pages
 from counterfoil.web.pages import pages
 
-PAGES = [pages]
+PAGES = [pages, account_pages]
