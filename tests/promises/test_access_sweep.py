@@ -64,7 +64,7 @@ async def place(database_url: str, clock: ManualClock, master: MasterKey) -> Asy
 
 
 def url_of(route: Declared, customer: str) -> str:
-    path = re.sub(r"\{customer_id[^}]*\}", customer, route.path)
+    path = re.sub(r"\{customer(_id)?(:[^}]*)?\}", customer, route.path)
     return re.sub(r"\{[^}]*\}", "cus_00000000000000000000000000", path)
 
 

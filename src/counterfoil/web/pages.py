@@ -211,9 +211,9 @@ async def buy(request: Asker, slug: FromPath[str]) -> Response[Any]:
     """Open a checkout and send the buyer to pay it; what is free goes straight to its key."""
     scope = await public_scope(request)
     check_rate(request, scope.tenant)
+    form = await read_form(request)
     house = house_of(request)
     offer = await _offer(scope, slug)
-    form = await read_form(request)
     try:
         wanted = _wanted(offer, form, await _rails(scope))
         checkout = await _open(house, scope, wanted, form.get("attempt", ""))
