@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,6 +24,13 @@ _SPEND = (
     )
     .values(used_at=sa.bindparam("now"))
     .returning(one_time_tokens.c.details)
+)
+_LOOK = sa.select(one_time_tokens.c.details, one_time_tokens.c.expires_at).where(
+    mine(one_time_tokens),
+    one_time_tokens.c.token_hash == sa.bindparam("hash"),
+    one_time_tokens.c.purpose == sa.bindparam("for_purpose"),
+    one_time_tokens.c.used_at.is_(None),
+    one_time_tokens.c.expires_at > sa.bindparam("now"),
 )
 _TIDY = sa.delete(one_time_tokens).where(mine(one_time_tokens), one_time_tokens.c.expires_at < sa.bindparam("before"))
 
@@ -49,6 +56,12 @@ def spend(tx: Tx, purpose: str, token: str) -> dict[str, Any] | None:
     """Use a token up; its details, or None when it is unknown, spent, expired or for something else."""
     row = tx.one(_SPEND, {"hash": fingerprint(token), "for_purpose": purpose, "now": tx.now})
     return dict(row[0]) if row else None
+
+
+def look(tx: Tx, purpose: str, token: str) -> tuple[dict[str, Any], datetime] | None:
+    """The details of a token that could be used now, and until when, without using it; else None."""
+    row = tx.one(_LOOK, {"hash": fingerprint(token), "for_purpose": purpose, "now": tx.now})
+    return (dict(row[0]), row[1]) if row else None
 
 
 def tidy(tx: Tx) -> int:

@@ -45,11 +45,15 @@ def create(
     via: str,
     password_hash: str | None = None,
     role: UserRole = "member",
+    user_id: str | None = None,
 ) -> User:
-    """Make a user whose address is proved. Raises Invalid; Conflict (``email_taken``) when it is another's."""
+    """Make a user whose address is proved. Raises Invalid; Conflict (``email_taken``) when it is another's.
+
+    ``user_id``: an id that was made before, for what had to know it first.
+    """
     address = normalize_email("email", email)
     user = User(
-        id=tx.new_id("usr"),
+        id=user_id or tx.new_id("usr"),
         username=None,
         first_name=check_line("first_name", first_name, most=MOST_NAME),
         last_name=check_line("last_name", last_name, most=MOST_NAME),
