@@ -316,10 +316,13 @@ async def test_a_runner_in_the_background_ends_with_its_block(shop: Shop) -> Non
 
 async def test_the_jobs_there_are(shop: Shop) -> None:
     begun = shop.clock.now()
-    assert await shop.house.runner().run_due() == 3
+    assert await shop.house.runner().run_due() == 6
     assert {found["id"]: found["due_at"] - begun for found in await shop.rows("jobs")} == {
         "expire_checkouts": timedelta(seconds=15),
+        "send_mail": timedelta(seconds=5),
         "reconcile": timedelta(minutes=1),
+        "seal_events": timedelta(seconds=5),
+        "seal_late_events": timedelta(hours=1),
         "tidy": timedelta(hours=6),
     }
     assert {found["error"] for found in await shop.rows("jobs")} == {None}

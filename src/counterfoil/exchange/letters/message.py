@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from email.header import Header
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP, EmailPolicy
@@ -13,6 +14,7 @@ from urllib.parse import quote, urlsplit
 from counterfoil.exchange.letters.rendering import Words
 
 _UNTOUCHED = {"message-id", "list-unsubscribe"}
+"""Headers of one long word, which must be neither folded nor encoded."""
 
 
 class Message(NamedTuple):
@@ -30,15 +32,22 @@ class Message(NamedTuple):
 
 
 class _Policy(EmailPolicy):
-    """Writes headers that are one long word as they are: folded or encoded, programs would not know them again."""
+    """Folds headers so that programs know them again."""
 
     def fold(self, name: str, value: Any) -> str:
         """One header, on as many lines as it needs."""
-        return f"{name}: {value}{self.linesep}" if name.lower() in _UNTOUCHED else super().fold(name, value)
+        if name.lower() in _UNTOUCHED:
+            return f"{name}: {value}{self.linesep}"
+        if name.lower() == "subject" and not str(value).isascii():
+            # EmailPolicy of some Python versions loses blanks between encoded words.
+            words = Header(str(value), "utf-8", header_name=name).encode(linesep=self.linesep)
+            return f"{name}: {words}{self.linesep}"
+        folded: str = super().fold(name, value)
+        return folded
 
     def fold_binary(self, name: str, value: Any) -> bytes:
         """One header as bytes."""
-        return self.fold(name, value).encode() if name.lower() in _UNTOUCHED else super().fold_binary(name, value)
+        return self.fold(name, value).encode()
 
 
 # Seven bits go through every server.

@@ -39,6 +39,13 @@ class _Shop(NamedTuple):
     base_url: str
 
 
+class _Ended(NamedTuple):
+    why: str | None
+    """Why it was not sent."""
+    go_on: bool
+    """Whether it makes sense to go on with other letters."""
+
+
 class Sender:
     """Sends letters: what is due of one tenant, or one letter."""
 
@@ -86,7 +93,10 @@ class Sender:
                     if letter is None:
                         break
                     done += 1
-                    if not await self._send(scope, shop, transport, letter):
+                    ended = await self._send(scope, shop, transport, letter)
+                    if ended.why is not None:
+                        _log.warning("letter not sent", letter=letter.id, tenant=scope.tenant, why=ended.why)
+                    if not ended.go_on:
                         break
             finally:
                 await transport.close()
@@ -104,8 +114,8 @@ class Sender:
         named = row is not None and (scope.tenant, row.name) != (DEFAULT_TENANT, "Default")
         return _Shop(row.name if row is not None and named else "Shop", await self._base_url(scope.tenant))
 
-    async def _send(self, scope: Scope, shop: _Shop, transport: Transport, letter: Email) -> bool:
-        """Send a claimed letter and mark it; whether it makes sense to go on with others."""
+    async def _send(self, scope: Scope, shop: _Shop, transport: Transport, letter: Email) -> _Ended:
+        """Send a claimed letter and mark it."""
         context: dict[str, str] = {}
         failure: Exception
         go_on = True
@@ -114,8 +124,9 @@ class Sender:
             message = self._compose(shop, letter, context)
         except Exception as error:  # noqa: BLE001 # whatever it is, no other attempt would end otherwise
             _log.exception("a letter cannot be written", letter=letter.id, template=letter.template)
-            await scope.run(outgoing.mark_failed, letter, _readable(f"it cannot be written: {error!r}", context))
-            return go_on
+            words = _readable(f"it cannot be written: {error!r}", context)
+            await scope.run(outgoing.mark_failed, letter, words)
+            return _Ended(words, go_on=True)
         try:
             await transport.send(message)
         except asyncio.CancelledError:
@@ -132,11 +143,10 @@ class Sender:
             mark, failure, go_on = outgoing.mark_unknown, error, False
         else:
             await scope.run(outgoing.mark_sent, letter)
-            return go_on
+            return _Ended(None, go_on=True)
         words = _readable(str(failure) or type(failure).__name__, context)
-        _log.warning("letter not sent", letter=letter.id, tenant=scope.tenant, why=words)
         await scope.run(mark, letter, words)
-        return go_on
+        return _Ended(words, go_on=go_on)
 
     def _compose(self, shop: _Shop, letter: Email, context: dict[str, str]) -> Message:
         return build(
