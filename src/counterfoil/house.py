@@ -21,6 +21,7 @@ from counterfoil.exchange import rail_settings
 from counterfoil.exchange.client import RailClient
 from counterfoil.exchange.letters.postman import Postman
 from counterfoil.exchange.letters.sender import Sender
+from counterfoil.exchange.oidc import Providers
 from counterfoil.exchange.rails import Rails
 from counterfoil.exchange.reconcile import reconcile
 from counterfoil.jobs.runner import JobKind, Runner
@@ -80,6 +81,7 @@ class House:
         self._tenants_read = float("-inf")
         self._keyrings: dict[str, tuple[float, Keyring]] = {}
         self.uses = Uses(self.database)
+        self.oidc = Providers(self.settings.oidc_providers, self.client, self.database.clock)
         self.postman = Postman(self.database, Sender(self.settings, self.master, self.base_url))
         self.session_lasts = Lasts(
             idle=timedelta(hours=self.settings.session_idle_hours),

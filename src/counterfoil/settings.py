@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from datetime import timedelta
 from email.utils import getaddresses
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -19,11 +21,54 @@ from pydantic_settings import (
 from counterfoil.kernel.errors import Invalid
 from counterfoil.kernel.text import normalize_email
 
+GOOGLE = "google"
+_BUILT_IN = {GOOGLE: {"issuer": "https://accounts.google.com", "label": "Google"}}
+_PROVIDER_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
+_ADDRESS_SOURCES = {"enrollment", "invitation"}
+"""How an address can come that no provider proved (``UserEmail.via``): no provider may go by such a name."""
+
+
+class OidcProvider(BaseModel):
+    """An OpenID Connect provider to sign in with, as it knows this installation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    issuer: str = Field(max_length=1000)
+    """Its address, exactly as its discovery document says it."""
+    client_id: str = Field(min_length=1, max_length=500)
+    client_secret: SecretStr = Field(min_length=1, max_length=1000)
+    label: str = Field(default="", max_length=60)
+    """What people know it by; its name when left out."""
+    scopes: list[str] = ["openid", "email", "profile"]
+
+    @field_validator("issuer")
+    @classmethod
+    def _need_a_safe_address(cls, value: str) -> str:
+        if "?" in value or not is_safe_url(value):
+            raise ValueError("must be an https address without a query; plain http only on this machine")
+        return value
+
+    @field_validator("scopes")
+    @classmethod
+    def _need_openid(cls, value: list[str]) -> list[str]:
+        if "openid" not in value or not all(re.fullmatch(r"[!#-\[\]-~]{1,200}", scope) for scope in value):
+            raise ValueError("must name openid, and each scope without blanks")
+        return value
+
+    @field_validator("client_id", "label")
+    @classmethod
+    def _need_visible_text(cls, value: str) -> str:
+        if not value.isprintable():
+            raise ValueError("must not contain control characters")
+        return value
+
 
 class Settings(BaseSettings):
     """How this installation runs. Every field is an environment variable with the prefix ``COUNTERFOIL_``."""
 
-    model_config = SettingsConfigDict(env_prefix="COUNTERFOIL_", toml_file="counterfoil.toml", extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="COUNTERFOIL_", toml_file="counterfoil.toml", extra="forbid", hide_input_in_errors=True
+    )
 
     database_url: str = "sqlite:///var/counterfoil.db"
     """``sqlite:///path/to/file`` or ``postgresql://user@host/name``."""
@@ -73,6 +118,8 @@ class Settings(BaseSettings):
     smtp_password: SecretStr | None = None
     smtp_tls: Literal["starttls", "implicit", "none"] = "starttls"
     """How the connection to the mail server is encrypted; ``none`` only to this machine itself."""
+    oidc_providers: dict[str, OidcProvider] = {}
+    """OpenID Connect providers to sign in with, by name; ``google`` needs no issuer and no label."""
     trusted_proxies: list[str] = []
     """Networks (``10.0.0.0/8``) whose ``X-Forwarded-For`` is believed. Nobody else's is."""
 
@@ -81,6 +128,19 @@ class Settings(BaseSettings):
         if self.public_url is None and self.host in {"0.0.0.0", "::"}:  # noqa: S104 # compared, not bound
             raise ValueError("listening on every address needs COUNTERFOIL_PUBLIC_URL, the one to hand out")
         return self
+
+    @field_validator("oidc_providers", mode="before")
+    @classmethod
+    def _fill_in_what_is_known(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        for name in value:
+            if not _PROVIDER_NAME.fullmatch(name) or name in _ADDRESS_SOURCES:
+                raise ValueError("a provider's name has up to 40 lower-case letters, digits and hyphens")
+        return {
+            name: {**_BUILT_IN.get(name, {}), **given} if isinstance(given, dict) else given
+            for name, given in value.items()
+        }
 
     @field_validator("mail_from")
     @classmethod
@@ -130,6 +190,23 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments win over the environment, and the environment over the file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def is_safe_url(url: str, *, loopback: bool = True) -> bool:
+    """Whether secrets may be sent there: an https address, or with ``loopback`` a plain one on this machine.
+
+    Without a user's name, a fragment, or anything that is not plain text.
+    """
+    if not re.fullmatch(r"https?://[!$-;=?-\[\]_a-z~]+", url):
+        return False
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return False
+    if not host or "@" in parts.netloc:
+        return False
+    return parts.scheme == "https" or (loopback and _is_this_machine(host))
 
 
 def _is_this_machine(host: str) -> bool:

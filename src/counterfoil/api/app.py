@@ -18,6 +18,7 @@ from counterfoil.api.clients import clients
 from counterfoil.api.customer_details import customer_details
 from counterfoil.api.customer_sales import customer_sales
 from counterfoil.api.customers import customers_router
+from counterfoil.api.identities import identities_router
 from counterfoil.api.licenses import licenses_router
 from counterfoil.api.rails import rails
 from counterfoil.api.sales import sales
@@ -30,7 +31,7 @@ from counterfoil.http.metrics import Measured, Metrics
 from counterfoil.http.problems import handle
 from counterfoil.kernel.errors import Invalid
 
-API = [system, catalog, sales, clients, licenses_router, rails, customers_router, customer_details, customer_sales]
+API = [system, catalog, sales, clients, licenses_router, rails, customers_router, customer_details, customer_sales, identities_router]
 """The API's routes."""
 
 _LARGEST_BODY = 1024 * 1024

@@ -7,12 +7,13 @@ import re
 from collections.abc import Awaitable, Mapping
 from datetime import timedelta
 from typing import Annotated, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
-from litestar import Response, Router, get, post
+from litestar import Response, get, post
 from litestar.datastructures import Cookie
 from litestar.params import FromPath, FromQuery, QueryParameter
+from litestar.types import ControllerRouterHandler
 
 from counterfoil.accounts import identities, one_time_tokens
 from counterfoil.accounts.access import Identity
@@ -34,13 +35,13 @@ from counterfoil.http.access import (
     user_agent_of,
     user_of,
 )
-from counterfoil.http.problems import route
 from counterfoil.http.signing_in import Proved, safe_next, sign_in_by
 from counterfoil.kernel.errors import Conflict, CounterfoilError, Forbidden, Unauthorized, Unavailable
 from counterfoil.kernel.paging import MAX_LIMIT, decode_cursor
 from counterfoil.kernel.secrets import fingerprint, new_secret, same
+from counterfoil.web.accounts.parts import OPEN, OWN, account_page
 from counterfoil.web.forms import read_form
-from counterfoil.web.render import error_page, page, root_of, see_other
+from counterfoil.web.render import root_of, see_other
 
 _LASTS = timedelta(minutes=10)
 _TOKEN_BYTES = 20
@@ -49,9 +50,6 @@ _MOST_CODE = 4096
 _TRIES = 3
 _FASTER = {"email_taken", "identity_taken"}
 """What an operation says when the same person came in another way at the same moment: the second look finds them."""
-
-_PUBLIC: dict[str, Any] = {"include_in_schema": False, **route("public", 404)}
-_OWN: dict[str, Any] = {"include_in_schema": False, **route("signed_in", 404, 409)}
 
 
 class _Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +73,7 @@ def providers(house: House) -> list[tuple[str, str]]:
 # -- to the provider ----------------------------------------------------------------------------------
 
 
-@get("/sign-in/with/{provider:str}", **_PUBLIC)
+@get("/sign-in/with/{provider:str}", **OPEN)
 async def sign_in_with(
     request: Asker, provider: FromPath[str], wanted: Annotated[str | None, QueryParameter(name="next")] = None
 ) -> Response[Any]:
@@ -148,7 +146,7 @@ def _browser_cookie(house: House, value: str) -> Cookie:
 # -- and back -----------------------------------------------------------------------------------------
 
 
-@get("/sign-in/with/{provider:str}/callback", **_PUBLIC)
+@get("/sign-in/with/{provider:str}/callback", **OPEN)
 async def come_back(
     request: Asker,
     provider: FromPath[str],
@@ -224,8 +222,8 @@ async def _enter(request: Asker, provider: Provider, proof: Proof, after: str) -
         try:
             _, cookies = await sign_in_by(request, actor, "oidc", prove)
         except ProofNotEnough as error:
-            return await page(
-                request, "account/link_first.html", status=error.status, provider=provider.name, label=provider.label,
+            return await account_page(
+                request, "link_first.html", status=error.status, provider=provider.name, label=provider.label,
                 email=proof.email, code=error.code, signed_in=signed_in is not None,
             )  # fmt: skip
         except Conflict as error:
@@ -260,8 +258,8 @@ async def _explained(request: Asker, name: str, work: Awaitable[Response[Any]]) 
         return await work
     except CounterfoilError as error:
         known = dict(providers(house_of(request)))
-        return await page(
-            request, "account/provider_failed.html", status=error.status, detail=error.detail, code=error.code,
+        return await account_page(
+            request, "provider_failed.html", status=error.status, detail=error.detail, code=error.code,
             provider=name if name in known else None, label=known.get(name, ""),
         )  # fmt: skip
 
@@ -269,7 +267,7 @@ async def _explained(request: Asker, name: str, work: Awaitable[Response[Any]]) 
 # -- what is linked -----------------------------------------------------------------------------------
 
 
-@get("/account/providers", **_OWN)
+@get("/account/providers", **OWN)
 async def linked(request: Asker, after: FromQuery[str | None] = None) -> Response[Any]:
     """The providers that open the account of whoever asks."""
     return await _linked_page(request, str(decode_cursor(after, (str,))[0]) if after else "")
@@ -283,9 +281,9 @@ async def _linked_page(request: Asker, after: str = "", error: CounterfoilError 
         {"id": one.id, "label": labels.get(one.provider, one.provider), "email": one.email, "since": one.created_at}
         for one in shown.data
     ]
-    return await page(
-        request, "account/providers.html", status=error.status if error else 200, form_action=_form_action(house),
-        rows=rows, next=shown.next, providers=providers(house), complaint=error.detail if error else None,
+    return await account_page(
+        request, "providers.html", status=error.status if error else 200, form_action=_form_action(house),
+        errors={"form": error.detail} if error else None, rows=rows, next=shown.next, providers=providers(house),
     )  # fmt: skip
 
 
@@ -299,7 +297,7 @@ def _form_action(house: House) -> str:
     return " ".join(["'self'", "https:", *sorted(plain)])
 
 
-@post("/account/providers/{provider:str}/connect", status_code=303, **_OWN)
+@post("/account/providers/{provider:str}/connect", status_code=303, **OWN)
 async def connect(request: Asker, provider: FromPath[str]) -> Response[Any]:
     """Send the browser to a provider, to link it to the account of whoever asks."""
     user = user_of(request)
@@ -308,7 +306,7 @@ async def connect(request: Asker, provider: FromPath[str]) -> Response[Any]:
     return await _explained(request, provider, _set_out(request, provider, after, user.id))
 
 
-@post("/account/providers/{identity_id:str}/remove", status_code=303, **_OWN)
+@post("/account/providers/{identity_id:str}/remove", status_code=303, **OWN)
 async def disconnect(request: Asker, identity_id: FromPath[str]) -> Response[Any]:
     """Let a provider open the account no longer."""
     user, house = user_of(request), house_of(request)
@@ -321,14 +319,4 @@ async def disconnect(request: Asker, identity_id: FromPath[str]) -> Response[Any
     return see_other(f"{root_of(request)}/account/providers")
 
 
-def _sign_in_first(request: Asker, error: Exception) -> Response[Any]:
-    if isinstance(error, Unauthorized) and request.method == "GET":
-        return see_other(f"{root_of(request)}/sign-in?next={quote(root_of(request) + request.scope['path'], safe='')}")
-    return error_page(request, error)
-
-
-oidc_pages = Router(
-    path="/",
-    exception_handlers={Exception: _sign_in_first},
-    route_handlers=[sign_in_with, come_back, linked, connect, disconnect],
-)
+HANDLERS: list[ControllerRouterHandler] = [sign_in_with, come_back, linked, connect, disconnect]

@@ -29,12 +29,13 @@ async def account_page(
     template: str,
     *,
     status: int = 200,
+    form_action: str = "'self'",
     errors: dict[str, str] | None = None,
     form: dict[str, str] | None = None,
     cookies: list[Cookie] | None = None,
     **context: Any,
 ) -> Response[str]:
-    """A page of the folder ``account``: never stored, its forms to ourselves only.
+    """A page of the folder ``account``: never stored, its forms to ourselves only unless ``form_action`` says more.
 
     ``errors``: what to say beside which field, ``form`` where it belongs to none. ``form``: what was filled in.
     """
@@ -42,7 +43,7 @@ async def account_page(
         request,
         f"account/{template}",
         status=status,
-        form_action="'self'",
+        form_action=form_action,
         headers=_HEADERS,
         cookies=cookies,
         errors=errors or {},
@@ -71,7 +72,9 @@ def account_error(request: Asker, error: Exception) -> Response[Any]:
 
 
 def _way_back(request: Asker) -> str:
-    if request.method != "GET":  # what was sent is lost; a form cannot be opened by its own address
-        return quote("/account", safe="/")
-    query = request.scope["query_string"].decode("latin-1")
-    return quote(request.scope["path"] + (f"?{query}" if query else ""), safe="/")
+    path = request.scope["path"]
+    if request.method != "GET":  # what was sent is lost, and a form's own address shows nothing
+        path = "/account"
+    elif query := request.scope["query_string"].decode("latin-1"):
+        path = f"{path}?{query}"
+    return quote(root_of(request) + path, safe="/")
