@@ -16,6 +16,7 @@ from counterfoil.accounts.types import DEFAULT_TENANT, Tenant
 from counterfoil.db.base import Database, Scope
 from counterfoil.db.engines import connect
 from counterfoil.db.tx import Tx
+from counterfoil.events import sealing
 from counterfoil.events.types import SYSTEM, Actor
 from counterfoil.exchange import rail_settings
 from counterfoil.exchange.client import RailClient
@@ -38,6 +39,8 @@ from counterfoil.uses import Uses
 
 _TENANTS_REMEMBERED_SECONDS = 5.0
 _KEYRING_REMEMBERED_SECONDS = 10.0
+_SEAL_BACK = timedelta(minutes=15)
+_SEAL_BACK_ROWS = 100_000
 
 
 class BadMasterKey(Exception):
@@ -109,6 +112,18 @@ class House:
         self._keyrings[tenant] = (time.monotonic(), ring)
         return ring
 
+    async def fresh_keyring(self, tenant: str) -> Keyring:
+        """A tenant's signing keys as they are at this moment; the one that requests share is left alone."""
+        return Keyring(tenant, await self.database.scope(tenant).read(signing_keys.everyone), self.master)
+
+    async def seal(self, scope: Scope, *, back: timedelta = _SEAL_BACK, rows: int = _SEAL_BACK_ROWS) -> int:
+        """Seal the scope's events that have no seal, looking back as ``sealing.start`` says; how many."""
+        signer = (await self.fresh_keyring(scope.tenant)).signer()
+        if signer is None:
+            return 0
+        key_id, key = signer
+        return await sealing.seal_all(scope, key.sign, key_id, back=back, rows=rows)
+
     async def base_url(self, tenant: str) -> str:
         """Where a tenant's pages and webhooks are reached, without a slash at the end."""
         if tenant == DEFAULT_TENANT:
@@ -141,6 +156,9 @@ class House:
         async def ask_rails(scope: Scope) -> int:
             return await reconcile(scope, self.rails, self.client)
 
+        async def seal_late(scope: Scope) -> int:
+            return await self.seal(scope, back=timedelta(days=3), rows=10_000_000)
+
         async def tidy(scope: Scope) -> int:
             keep = timedelta(days=self.settings.validation_log_days)
             done = await scope.run(one_time_tokens.tidy) + await scope.run(nonces.tidy)
@@ -151,6 +169,8 @@ class House:
             JobKind("expire_checkouts", timedelta(seconds=15), expire),
             JobKind("send_mail", timedelta(seconds=5), self.postman.send),
             JobKind("reconcile", timedelta(minutes=1), ask_rails),
+            JobKind("seal_events", timedelta(seconds=5), self.seal),
+            JobKind("seal_late_events", timedelta(hours=1), seal_late),
             JobKind("tidy", timedelta(hours=6), tidy),
         ]
 

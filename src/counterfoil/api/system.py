@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Any, Literal
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import MediaType, Response, Router, get
-from litestar.params import FromQuery
+from litestar.params import FromQuery, QueryParameter
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
@@ -17,12 +17,17 @@ from counterfoil.api.catalog import After, Limit, start
 from counterfoil.db.base import DatabaseUnavailable
 from counterfoil.db.tx import Tx
 from counterfoil.events import reading
+from counterfoil.events.reading import Filter, Order
 from counterfoil.events.types import Event
 from counterfoil.http.access import PUBLIC, Asker, house_of, scope_of
 from counterfoil.http.metrics import Metrics
 from counterfoil.http.problems import route
 from counterfoil.jobs import runner
 from counterfoil.kernel.paging import DEFAULT_LIMIT, Page
+
+EventType = Annotated[str | None, QueryParameter(name="type", description="For example `order.created`.")]
+Since = Annotated[datetime | None, QueryParameter(description="At this moment or later.")]
+Until = Annotated[datetime | None, QueryParameter(description="Before this moment.")]
 
 _OVERDUE = timedelta(minutes=5)
 
@@ -85,10 +90,27 @@ async def openapi(request: Asker) -> dict[str, Any]:
 
 @get("/v1/events", **route("events:read"))
 async def list_events(
-    request: Asker, after: After = None, limit: Limit = DEFAULT_LIMIT, object_id: FromQuery[str | None] = None
+    request: Asker,
+    event_type: EventType = None,
+    object_id: FromQuery[str | None] = None,
+    customer_id: FromQuery[str | None] = None,
+    actor_id: FromQuery[str | None] = None,
+    since: Since = None,
+    until: Until = None,
+    order: FromQuery[Order] = "asc",
+    after: After = None,
+    limit: Limit = DEFAULT_LIMIT,
 ) -> Page[Event]:
-    """The record, oldest first; of one object, or all."""
-    return await scope_of(request).read(reading.list_, object_id=object_id, after=start(after), limit=limit)
+    """The record, oldest first, or newest first with `order=desc`; all of it, or what every filter is true of."""
+    only = Filter(
+        type=event_type,
+        object_id=object_id,
+        customer_id=customer_id,
+        actor_id=actor_id,
+        since=since,
+        until=until,
+    )
+    return await scope_of(request).read(reading.list_, only=only, order=order, after=start(after), limit=limit)
 
 
 system = Router(path="/", tags=["System"], route_handlers=[health, metrics, openapi, list_events])

@@ -45,6 +45,7 @@ COMMANDS = {
     "rail": Command("rail", "Rails: ways for money to arrive."),
     "mail": Command("mail", "Mail: letters on their way out."),
     "event": Command("event", "Events: the record of what happened."),
+    "audit": Command("audit", "Audit: whether anybody changed the record."),
     "api-key": Command("api_key", "API keys: credentials of programs."),
     "keys": Command("keys", "The keys that sign licenses."),
 }

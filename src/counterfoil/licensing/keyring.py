@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections import OrderedDict
 
 from counterfoil.kernel.clock import to_seconds
 from counterfoil.kernel.ids import to_uuid
-from counterfoil.kernel.secrets import MasterKey
+from counterfoil.kernel.secrets import MasterKey, SealBroken
 from counterfoil.kernel.signing import PrivateKey, PublicKey
 from counterfoil.licensing import keys
 from counterfoil.licensing.signing_keys import context
@@ -43,6 +44,27 @@ class Keyring:
     def public(self) -> PublicKey:
         """The key that what is signed now verifies with."""
         return PublicKey(self.active.public_key)
+
+    @property
+    def retired(self) -> set[str]:
+        """The keys that sign nothing that is good today."""
+        return {row.id for row in self._rows.values() if row.status == "retired"}
+
+    def signer(self) -> tuple[str, PrivateKey] | None:
+        """The key that signs now, and its id; None for a tenant without one."""
+        active = next((row.id for row in self._rows.values() if row.status == "active"), None)
+        return (active, self._signer(active)) if active is not None else None
+
+    def proven(self) -> dict[str, PublicKey]:
+        """Every key, retired ones too, that the master key vouches for.
+
+        Made from the sealed private halves: whoever can write to the database can add a public key, but cannot seal.
+        """
+        found = {}
+        for key_id in self._rows:
+            with contextlib.suppress(SealBroken):
+                found[key_id] = self._signer(key_id).public()
+        return found
 
     def knows(self, key_id: str) -> bool:
         """Whether the key is among these."""
