@@ -130,6 +130,12 @@ def test_no_header_slips_in(header: str) -> None:
     assert mail["Bcc"] is None
 
 
+def test_a_passkey_may_have_a_name() -> None:
+    words = render("new_passkey", {"name": "<Ada's laptop>"}, "Inkwell")
+    assert "A new passkey (<Ada's laptop>) can now" in " ".join(words.text.split())
+    assert "A new passkey (&lt;Ada&#39;s laptop&gt;) can now" in words.html
+
+
 def test_long_and_foreign_names_are_encoded() -> None:
     name = "Ångström 中文 " * 20
     mail = mail_of(render("invitation", {**PLAIN, "customer_name": name}, "Inkwell"))

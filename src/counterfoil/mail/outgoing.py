@@ -42,7 +42,8 @@ TEMPLATES: dict[str, frozenset[str]] = {
 """Which letters there are, and what the context of each must say.
 
 ``link`` is the page the letter is about (of ``already_registered``: where one signs in). ``expires`` ends the
-sentence "The link expires ...": "in one hour". Any letter may also carry ``unsubscribe_url`` (RFC 8058).
+sentence "The link expires ...": "in one hour". ``new_passkey`` may say its ``name``, and any
+letter may carry ``unsubscribe_url`` (RFC 8058).
 """
 _LINKS = {"link", "reset_link", "unsubscribe_url"}
 _LINK = re.compile(r"https?://[^\s\x00-\x20\x7f-\x9f<>\"\\^`{|}]{1,900}")
