@@ -247,7 +247,7 @@ async def test_moves_that_would_bend_the_tree(shop: Shop) -> None:
 
 
 async def test_moves_and_births_at_once_leave_a_tree(shop: Shop) -> None:
-    dice = random.Random(20260102)  # noqa: S311 # any mix will do, and always the same
+    dice = random.Random(20260102)  # any mix will do, and always the same
     msps = [await make(shop, f"msp {number}", level=1) for number in range(3)]
     clients = [await make(shop, f"client {number}", msps[number % 3]) for number in range(6)]
     departments = [await make(shop, f"department {number}", clients[number % 6]) for number in range(6)]

@@ -20,7 +20,7 @@ def test_countries_are_those_of_iso_3166() -> None:
     assert len(COUNTRIES) == 249
     territories = {code for code in Locale("en").territories if len(code) == 2 and code.isalpha()}
     assert territories - COUNTRIES == NOT_IN_ISO_3166
-    assert COUNTRIES <= territories
+    assert not COUNTRIES - territories
 
 
 @pytest.mark.parametrize("wrong", ["", "de", "DEU", "UK", "XK", "AN", "D", "ß"])

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from counterfoil.accounts import customers
 from counterfoil.catalog import discounts, products
 from counterfoil.catalog.discounts import NewDiscount
 from counterfoil.catalog.types import Discount, DiscountKind
@@ -17,7 +18,7 @@ from counterfoil.cli.values import parse_amount, parse_moment
 from counterfoil.db.tx import Tx
 from counterfoil.kernel.paging import DEFAULT_LIMIT
 
-app = group("Discounts: codes that make it cheaper.")
+app = group("Discounts: codes and customers' margins that make it cheaper.")
 
 
 def _worth(discount: Discount) -> str:
@@ -37,7 +38,7 @@ def _uses(discount: Discount) -> str:
 
 
 COLUMNS: list[Column[Discount]] = [
-    Column("CODE", lambda discount: discount.code),
+    Column("CODE", lambda discount: discount.code or f"margin of {discount.customer_id}"),
     Column("WORTH", _worth),
     Column("USED", _uses),
     Column("EXPIRES", lambda discount: discount.expires_at),
@@ -56,8 +57,14 @@ def list_(ctx: typer.Context, *, limit: Limit = DEFAULT_LIMIT, after: After = ""
 @app.command("create")
 def create(
     ctx: typer.Context,
-    code: Annotated[str, typer.Argument(metavar="CODE", help="What the buyer types; the same in either case.")],
+    code: Annotated[
+        str | None, typer.Argument(metavar="[CODE]", help="What the buyer types; the same in either case.")
+    ] = None,
     *,
+    margin_of: Annotated[
+        str | None,
+        typer.Option("--margin-of", metavar="CUSTOMER", help="No code: for this customer and all below it."),
+    ] = None,
     percent: Annotated[
         str | None, typer.Option("--percent", metavar="N", help="So much of each line: 10, 12.5")
     ] = None,
@@ -78,6 +85,8 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Make a discount."""
+    if (code is None) == (margin_of is None):
+        raise typer.BadParameter("say a code, or --margin-of a customer")
     kind, worth = _parse_worth(percent, flat, price, asset, free=free)
     new = NewDiscount(
         kind=kind,
@@ -90,7 +99,7 @@ def create(
         starts_at=parse_moment(starts, "--starts"),
         expires_at=parse_moment(expires, "--expires"),
     )
-    _print(write(ctx, _create, new, product or []), as_json=as_json)
+    _print(write(ctx, _create, new, product or [], margin_of), as_json=as_json)
 
 
 def _parse_worth(
@@ -112,9 +121,10 @@ def _parse_worth(
     return "set_price", parse_amount(price, asset, "--price").amount
 
 
-def _create(tx: Tx, new: NewDiscount, wanted: list[str]) -> Discount:
+def _create(tx: Tx, new: NewDiscount, wanted: list[str], margin_of: str | None) -> Discount:
     ids = [products.find(tx, product).id for product in wanted]
-    return discounts.create(tx, msgspec.structs.replace(new, product_ids=ids))
+    customer_id = None if margin_of is None else customers.find(tx, margin_of).id
+    return discounts.create(tx, msgspec.structs.replace(new, product_ids=ids, customer_id=customer_id))
 
 
 @app.command("archive")
@@ -124,7 +134,7 @@ def archive(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Take a code out of use."""
+    """Take a discount out of use."""
     _print(write(ctx, discounts.set_status, discount, "archived"), as_json=as_json)
 
 
