@@ -36,7 +36,7 @@ def test_every_table_is_described_with_all_its_parts() -> None:
     assert set(sections) == {table.name for table in STRUCTS}
     for table, struct in STRUCTS.items():
         section = sections[table.name]
-        assert (struct.__doc__ or "").split(".")[0] in section.replace("\n", " ")
+        assert (struct.__doc__ or "").split(".")[0].replace("``", "`") in section.replace("\n", " ")
         for name in [column.name for column in table.columns] + [index.name for index in table.indexes]:
             assert f"`{name}`" in section
 
