@@ -28,6 +28,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """What they may do where the request points: at its customer, or in the tenant."""
     locked: frozenset[str] = frozenset()
     """What they could do there besides, had they shown a passkey in this session."""
+    scopes: tuple[str, ...] = ()
+    """What an API key was given, wherever it reaches."""
     customer_id: str | None = None
     """The customer an API key is limited to."""
     target: str | None = None

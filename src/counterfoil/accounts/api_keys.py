@@ -164,6 +164,7 @@ def identify(tx: Tx, secret: str, target: str | None) -> Identity | None:
             id=key.id,
             name=key.name,
             held=expand(key.scopes) if reaches else frozenset(),
+            scopes=tuple(key.scopes),
             customer_id=limit,
             target=target,
             target_exists=target_path is not None,

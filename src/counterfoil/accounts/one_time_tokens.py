@@ -11,6 +11,7 @@ from counterfoil.accounts.tables import one_time_tokens
 from counterfoil.accounts.types import OneTimeToken
 from counterfoil.db.schema import mine
 from counterfoil.db.tx import Tx
+from counterfoil.kernel.errors import Invalid
 from counterfoil.kernel.secrets import fingerprint
 
 _SPEND = (
@@ -31,6 +32,16 @@ _LOOK = sa.select(one_time_tokens.c.details, one_time_tokens.c.expires_at).where
     one_time_tokens.c.purpose == sa.bindparam("for_purpose"),
     one_time_tokens.c.used_at.is_(None),
     one_time_tokens.c.expires_at > sa.bindparam("now"),
+)
+_VOID = (
+    sa.update(one_time_tokens)
+    .where(
+        mine(one_time_tokens),
+        one_time_tokens.c.user_id == sa.bindparam("of_user"),
+        one_time_tokens.c.purpose == sa.bindparam("for_purpose"),
+        one_time_tokens.c.used_at.is_(None),
+    )
+    .values(used_at=sa.bindparam("now"))
 )
 _TIDY = sa.delete(one_time_tokens).where(mine(one_time_tokens), one_time_tokens.c.expires_at < sa.bindparam("before"))
 
@@ -62,6 +73,16 @@ def look(tx: Tx, purpose: str, token: str) -> tuple[dict[str, Any], datetime] | 
     """The details of a token that could be used now, and until when, without using it; else None."""
     row = tx.one(_LOOK, {"hash": fingerprint(token), "for_purpose": purpose, "now": tx.now})
     return (dict(row[0]), row[1]) if row else None
+
+
+def void(tx: Tx, purpose: str, user_id: str) -> None:
+    """Make a user's tokens of one purpose worth nothing."""
+    tx.execute(_VOID, {"of_user": user_id, "for_purpose": purpose, "now": tx.now})
+
+
+def bad_token() -> Invalid:
+    """What is said of a token that is unknown, used, expired, for something else or for somebody else alike."""
+    return Invalid.field("token", "this link was used, has expired, or is not whole; ask for another", code="bad_token")
 
 
 def tidy(tx: Tx) -> int:

@@ -11,7 +11,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.datastructures import ResponseSpec
 
-from counterfoil.kernel.errors import CounterfoilError, FieldError, Invalid
+from counterfoil.kernel.errors import CounterfoilError, FieldError, Invalid, TooManyRequests
 
 PROBLEM = "application/problem+json"
 
@@ -128,6 +128,8 @@ def handle(request: Request[Any, Any, Any], error: Exception) -> Response[Proble
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     if problem.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, TooManyRequests):
+        headers["Retry-After"] = str(error.retry_after)
     return problem_response(problem, headers)
 
 

@@ -95,6 +95,13 @@ class TooManyRequests(CounterfoilError):
     default_code = "rate_limited"
     retryable = True
 
+    def __init__(
+        self, detail: str, *, code: str | None = None, errors: tuple[FieldError, ...] = (), retry_after: int = 60
+    ) -> None:
+        super().__init__(detail, code=code, errors=errors)
+        self.retry_after = retry_after
+        """Seconds to wait before asking again makes sense."""
+
 
 class RailFailed(CounterfoilError):
     """A rail refused what we asked, for good; its own words are in ``detail``."""
