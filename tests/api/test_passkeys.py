@@ -568,6 +568,7 @@ async def test_who_is_gone_is_like_who_never_was(
 
 async def test_another_tenants_passkey_opens_nothing(shop: Shop, ada: Person, key: Authenticator) -> None:
     await shop.house.scope(OTHER).run(tenants.create, "other", "Other")
+    shop.house.forget_tenants()
     _, made = await register(shop, ada.http, key)
     asked = good(await shop.http.post("/t/other/v1/session/passkey/options", json={"email": EMAIL}))
     assert key.id not in repr(asked)
@@ -674,7 +675,8 @@ async def test_of_two_passkeys_at_once_a_recovered_session_adds_one(shop: Shop, 
 async def test_a_recovery_code_works_once_whoever_tries(shop: Shop, ada: Person) -> None:
     codes = await _with_codes(shop, ada)
     answers = await asyncio.gather(*[_recover(client_of(shop.app), codes[0]) for _ in range(100)])
-    assert sorted(answer.status_code for answer in answers) == [201] + [401] * 99
+    assert sum(answer.is_success for answer in answers) == 1
+    assert {answer.status_code for answer in answers} <= {201, 401, 429}  # guessing is slowed down
     assert await shop.count("sessions", method="recovery_code") == 1
     assert await shop.events("recovery_code.used") == ["recovery_code.used"]
 
@@ -719,8 +721,14 @@ async def test_codes_last_and_are_kept_as_hashes_only(shop: Shop, ada: Person) -
 # -- staff to be --------------------------------------------------------------------------------------
 
 
+async def _nonce(http: httpx.AsyncClient, **headers: str) -> dict[str, str]:
+    made = await http.post("/v1/nonces", json={"purpose": "staff.grant"}, headers=headers)
+    return {"Nonce": good(made)["nonce"], **headers}
+
+
 async def test_staff_invite_staff_by_letter(shop: Shop, ada: Person) -> None:
-    answer = await ada.http.post("/v1/staff-enrollments", json={"email": "Bob@Example.com", "role": "BillingAdmin"})
+    body = {"email": "Bob@Example.com", "role": "BillingAdmin"}
+    answer = await ada.http.post("/v1/staff-enrollments", json=body, headers=await _nonce(ada.http))
     assert good(answer) == {
         "email": "bob@example.com", "role": "BillingAdmin", "expires_at": "2026-01-03T03:04:05.678901Z",
     }  # fmt: skip
@@ -740,9 +748,11 @@ async def test_nobody_invites_to_more_than_they_hold(shop: Shop) -> None:
     await shop.scope.run(api_keys.create, "some", ["staff:write", "orders:read"], secret=secret)
     some = {"Authorization": f"Bearer {secret}"}
     weak = await person(shop, "weak@example.com", staff="SuperAdmin", method="password")
+    ours, theirs = await _nonce(shop.staff), await _nonce(shop.http, **some)
     before = await shop.everything()
     body = {"email": "bob@example.com", "role": "SuperAdmin"}
-    problem(await shop.http.post("/v1/staff-enrollments", json=body, headers=some), 403, "cannot_grant")
+    problem(await shop.staff.post("/v1/staff-enrollments", json=body), 403, "nonce_required")
+    problem(await shop.http.post("/v1/staff-enrollments", json=body, headers=theirs), 403, "cannot_grant")
     problem(await weak.http.post("/v1/staff-enrollments", json=body), 403, "passkey_required")
     problem(await shop.http.post("/v1/staff-enrollments", json=body), 401, "unauthorized")
     for wrong, status, code in (
@@ -750,5 +760,5 @@ async def test_nobody_invites_to_more_than_they_hold(shop: Shop) -> None:
         ({**body, "email": "nobody"}, 422, "invalid_request"),
         ({"email": "bob@example.com"}, 422, "invalid_request"),
     ):
-        problem(await shop.staff.post("/v1/staff-enrollments", json=wrong), status, code)
+        problem(await shop.staff.post("/v1/staff-enrollments", json=wrong, headers=ours), status, code)
     assert await shop.everything() == before

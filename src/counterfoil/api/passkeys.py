@@ -13,16 +13,17 @@ import msgspec
 from litestar import Response, Router, delete, get, patch, post
 from litestar.params import FromPath, JSONBody
 
-from counterfoil.accounts import enrollment, passkeys, recovery_codes
+from counterfoil.accounts import passkeys, recovery_codes
 from counterfoil.accounts.types import Passkey
-from counterfoil.http.access import Asker, house_of, identity_of, scope_of, user_of
+from counterfoil.api.staff import NonceHeader
+from counterfoil.http.access import Asker, house_of, scope_of, user_of
 from counterfoil.http.passkeys import (
     Asked,
     begin_registration,
     begin_sign_in,
-    enrollment_link,
     finish_registration,
     finish_sign_in,
+    invite_staff,
     read_own,
     recover,
     session_of,
@@ -219,18 +220,14 @@ async def sign_in_with_recovery_code(request: Asker, data: JSONBody[RecoverySign
 
 
 @post("/v1/staff-enrollments", **route("staff:write", 404, 409))
-async def invite_staff(request: Asker, data: JSONBody[NewStaffEnrollment]) -> StaffEnrollment:
-    """Send somebody a one-time link, good for a day, to make a passkey and become staff in this role."""
-    token = enrollment.new_token()
-    made = await scope_of(request).run(
-        enrollment.invite_by_letter,
-        token,
-        await enrollment_link(request, token),
-        email=data.email,
-        role=data.role,
-        grantor=identity_of(request),
-        master=house_of(request).master,
-    )
+async def create_staff_enrollment(
+    request: Asker, data: JSONBody[NewStaffEnrollment], nonce: NonceHeader = None
+) -> StaffEnrollment:
+    """Send somebody a one-time link, good for a day, to make a passkey and become staff in this role.
+
+    Needs a nonce for ``staff.grant``.
+    """
+    made = await invite_staff(request, data.email, data.role, nonce)
     return StaffEnrollment(made.email, made.role, made.expires_at)
 
 
@@ -247,6 +244,6 @@ passkeys_router = Router(
         ask_for_passkey,
         sign_in_with_passkey,
         sign_in_with_recovery_code,
-        invite_staff,
+        create_staff_enrollment,
     ],
 )

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 import msgspec
 from litestar.datastructures import Cookie
 
-from counterfoil.accounts import enrollment, passkeys, recovery_codes, users
+from counterfoil.accounts import enrollment, nonces, passkeys, recovery_codes, users
 from counterfoil.accounts.access import Identity
 from counterfoil.accounts.enrollment import Enrolled, Enrollment
 from counterfoil.accounts.passkeys import Answer, Registered
@@ -26,6 +26,7 @@ from counterfoil.http.access import (
     check_rate,
     find_identity,
     house_of,
+    identity_of,
     public_scope,
     scope_of,
     source_of,
@@ -33,6 +34,7 @@ from counterfoil.http.access import (
     user_agent_of,
 )
 from counterfoil.http.signing_in import Proved, sign_in_by
+from counterfoil.http.throttle import begin_attempt, check_sign_ins, device_cookie
 from counterfoil.http.webauthn import Named, RelyingParty
 from counterfoil.kernel.errors import Forbidden, Invalid
 from counterfoil.kernel.secrets import new_secret
@@ -137,7 +139,9 @@ async def finish_registration(
         )
         return Proved(identity.id, made)
 
-    return await sign_in_by(request, scope.actor, "passkey", register)
+    done = await sign_in_by(request, scope.actor, "passkey", register)
+    house.send_mail(scope.tenant)
+    return done
 
 
 # -- signing in ---------------------------------------------------------------------------------------
@@ -172,7 +176,7 @@ def _allowed(tx: Tx, email: str) -> tuple[str, list[str]]:
 
 
 async def finish_sign_in(request: Asker, token: str, credential: dict[str, Any]) -> tuple[str, list[Cookie]]:
-    """Take the passkey that was shown, and sign its owner in; who it is, and the cookie to set.
+    """Take the passkey that was shown, and sign its owner in; who it is, and the cookies to set.
 
     Raises Unauthorized (``bad_credentials``), Conflict (``challenge_expired``), Forbidden (``passkey_cloned``).
     """
@@ -188,13 +192,12 @@ async def finish_sign_in(request: Asker, token: str, credential: dict[str, Any])
     answer = Answer(challenge, token)
     actor = Actor("user", passkey.user_id, address_of(request), user_agent_of(request), source_of(request))
     try:
-        return await sign_in_by(
-            request, actor, "passkey", lambda tx: Proved(user := passkeys.use(tx, answer, shown), user)
-        )
+        _, cookies = await sign_in_by(request, actor, "passkey", lambda tx: Proved(passkeys.use(tx, answer, shown)))
     except Forbidden as error:
         if error.code == "passkey_cloned":
             await scope.run(passkeys.refuse_rollback, answer, shown)
         raise
+    return passkey.user_id, [*cookies, device_cookie(request, scope.tenant, passkey.user_id)]
 
 
 def _may_be_an_id(text: object) -> TypeGuard[str]:
@@ -202,25 +205,52 @@ def _may_be_an_id(text: object) -> TypeGuard[str]:
 
 
 async def recover(request: Asker, email: str, code: str) -> list[Cookie]:
-    """Sign in with a recovery code; the cookie to set. Raises Unauthorized (``bad_credentials``)."""
+    """Sign in with a recovery code; the cookies to set.
+
+    Raises Unauthorized (``bad_credentials``), TooManyRequests.
+    """
     check_origin(request)
-    scope = await public_scope(request)
+    house, scope = house_of(request), await public_scope(request)
     check_rate(request, scope.tenant)
-    master = house_of(request).master
+    check_sign_ins(request, scope.tenant)
+    found = await scope.read(recovery_codes.whose, email)
+    attempt = begin_attempt(request, scope.tenant, email.strip().lower(), found.id if found else None)
 
-    def spend(tx: Tx) -> Proved[None]:
-        return Proved(recovery_codes.spend(tx, master, email, code))
+    def spend(tx: Tx) -> Proved[str]:
+        user_id = recovery_codes.spend(tx, house.master, email, code)
+        return Proved(user_id, user_id)
 
-    _, cookies = await sign_in_by(request, scope.actor, "recovery_code", spend)
-    return cookies
+    user_id, cookies = await sign_in_by(request, scope.actor, "recovery_code", spend)
+    attempt.succeeded()
+    house.send_mail(scope.tenant)
+    return [*cookies, device_cookie(request, scope.tenant, user_id)]
 
 
 # -- enrolling ----------------------------------------------------------------------------------------
 
 
-async def enrollment_link(request: Asker, token: str) -> str:
-    """Where staff to be makes a passkey. Raises Conflict (``passkeys_unavailable``)."""
-    return f"{(await party_of(request)).base_url}/enroll/{token}"
+async def invite_staff(request: Asker, email: str, role: str, nonce: str | None) -> Enrollment:
+    """Have a letter sent with a link that makes somebody staff.
+
+    Raises Forbidden (also for the nonce, which is one for ``staff.grant``), NotFound (``role_not_found``), Invalid,
+    Conflict (``passkeys_unavailable``).
+    """
+    house, party, scope = house_of(request), await party_of(request), scope_of(request)
+    token = enrollment.new_token()
+    made = await scope.run(
+        nonces.guarded,
+        nonce,
+        "staff.grant",
+        enrollment.invite_by_letter,
+        token,
+        f"{party.base_url}/enroll/{token}",
+        email=email,
+        role=role,
+        grantor=identity_of(request),
+        master=house.master,
+    )
+    house.send_mail(scope.tenant)
+    return made
 
 
 async def begin_enrollment(request: Asker, token: str, first_name: str, last_name: str) -> Asked:
@@ -265,7 +295,9 @@ async def finish_enrollment(
         )
         return Proved(made.user_id, made)
 
-    return await sign_in_by(request, scope.actor, "passkey", enroll)
+    made, cookies = await sign_in_by(request, scope.actor, "passkey", enroll)
+    house.send_mail(scope.tenant)
+    return made, [*cookies, device_cookie(request, scope.tenant, made.user_id)]
 
 
 def read_credential(text: str) -> dict[str, Any]:
