@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import ValidationError
-from tests.peers.oidc_provider import CLIENT_ID, CLIENT_SECRET, Key, OidcPeer, running_provider
+from tests.peers.oidc_provider import CLIENT_ID, Key, OidcPeer, running_provider
 
 from counterfoil.accounts.identities import Proof
 from counterfoil.exchange import oidc
@@ -143,9 +143,7 @@ async def test_several_audiences_when_it_was_us_who_asked(provider: Provider, pe
     assert (await prove(provider, peer)).subject == "1"
 
 
-async def test_what_is_known_is_remembered_for_an_hour(
-    provider: Provider, peer: OidcPeer, clock: ManualClock
-) -> None:
+async def test_what_is_known_is_remembered_for_an_hour(provider: Provider, peer: OidcPeer, clock: ManualClock) -> None:
     await prove(provider, peer)
     clock.advance(timedelta(minutes=59, seconds=59))
     await prove(provider, peer)
@@ -155,9 +153,7 @@ async def test_what_is_known_is_remembered_for_an_hour(
     assert peer.asked == [DISCOVERY, TOKEN, KEYS, TOKEN, DISCOVERY, TOKEN, KEYS]
 
 
-async def test_new_keys_are_found_at_most_once_a_minute(
-    provider: Provider, peer: OidcPeer, clock: ManualClock
-) -> None:
+async def test_new_keys_are_found_at_most_once_a_minute(provider: Provider, peer: OidcPeer, clock: ManualClock) -> None:
     await prove(provider, peer)
     peer.key = Key("RS256", "second")
     peer.published.append(peer.key.public)
@@ -179,9 +175,7 @@ async def test_many_who_come_at_once_ask_once(provider: Provider, peer: OidcPeer
     assert (peer.asked.count(DISCOVERY), peer.asked.count(TOKEN), peer.asked.count(KEYS)) == (1, 100, 1)
 
 
-async def test_a_first_answer_that_nobody_waits_for_any_more_is_still_kept(
-    provider: Provider, peer: OidcPeer
-) -> None:
+async def test_a_first_answer_that_nobody_waits_for_any_more_is_still_kept(provider: Provider, peer: OidcPeer) -> None:
     first = asyncio.create_task(provider.authorize_url(ASKED))
     second = asyncio.create_task(provider.authorize_url(ASKED))
     await asyncio.sleep(0)
@@ -347,7 +341,7 @@ async def test_tokens_that_nobody_signed(
 ) -> None:
     short = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(_SHORT.public_key()))
     peer.published.append({**short, "kid": "short"})
-    peer.make_token = make if make.__name__ != "<lambda>" else lambda claims: make(claims)
+    peer.make_token = make
     assert await refused(provider, peer) == BAD_TOKEN
 
 
@@ -419,9 +413,7 @@ async def test_discovery_that_leads_astray(provider: Provider, peer: OidcPeer, d
         (200, b"x" * 5_000_000),
     ],
 )
-async def test_answers_that_are_none(
-    provider: Provider, peer: OidcPeer, path: str, answer: tuple[int, bytes]
-) -> None:
+async def test_answers_that_are_none(provider: Provider, peer: OidcPeer, path: str, answer: tuple[int, bytes]) -> None:
     peer.answers[path] = answer
     no_token = path == TOKEN and answer[0] == 200 and len(answer[1]) < 500_000
     assert await refused(provider, peer) == (BAD_TOKEN if no_token else AWAY)

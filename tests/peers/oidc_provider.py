@@ -84,6 +84,8 @@ class OidcPeer:
         self.asked: list[str] = []
         """Every path that was asked for."""
         self.codes: dict[str, dict[str, str]] = {}
+        self.verifiers: list[str] = []
+        """The secrets of PKCE that it was shown."""
         self.over = threading.Event()
 
     @property
@@ -125,6 +127,7 @@ class OidcPeer:
         )
         if who != (CLIENT_ID, CLIENT_SECRET) or by_form != (authorization is None):
             return 401, {"error": "invalid_client"}
+        self.verifiers.append(form["code_verifier"])
         asked = self.codes.pop(form["code"], None)
         challenge = base64.urlsafe_b64encode(hashlib.sha256(form["code_verifier"].encode()).digest()).decode()
         if (
@@ -151,58 +154,64 @@ class OidcPeer:
         return self.make_token(claims) if self.make_token else self.key.sign(claims)
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 200
+
+    def __init__(self, peer: OidcPeer) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.peer = peer
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        parts, peer = urlsplit(self.path), self.server.peer
+        match parts.path:
+            case "/.well-known/openid-configuration":
+                self._say(200, peer.document())
+            case "/keys":
+                self._say(200, {"keys": peer.published})
+            case "/authorize":
+                query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+                self._send(302, b"", Location=peer.authorize(query))
+            case _:
+                self._say(404, {})
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        form = {name: values[0] for name, values in parse_qs(body).items()}
+        self._say(*self.server.peer.redeem(self.headers.get("Authorization"), form))
+
+    def _say(self, status: int, body: dict[str, Any]) -> None:
+        self._send(status, json.dumps(body).encode())
+
+    def _send(self, status: int, body: bytes, **headers: str) -> None:
+        path, peer = urlsplit(self.path).path, self.server.peer
+        peer.asked.append(path)
+        if path in peer.silent:
+            peer.over.wait(60)
+            self.close_connection = True
+            return
+        status, body = peer.answers.get(path, (status, body))
+        with contextlib.suppress(ConnectionError):  # the other side has heard enough
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(body)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+
 @contextlib.contextmanager
 def running_provider(now: Callable[[], datetime]) -> Iterator[OidcPeer]:
     """A provider in a thread of its own, for as long as the block lasts."""
     peer = OidcPeer(now)
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            parts = urlsplit(self.path)
-            query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-            match parts.path:
-                case "/.well-known/openid-configuration":
-                    self._say(200, peer.document())
-                case "/keys":
-                    self._say(200, {"keys": peer.published})
-                case "/authorize":
-                    self._send(302, b"", Location=peer.authorize(query))
-                case _:
-                    self._say(404, {})
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-            form = {name: values[0] for name, values in parse_qs(body).items()}
-            self._say(*peer.redeem(self.headers.get("Authorization"), form))
-
-        def _say(self, status: int, body: dict[str, Any]) -> None:
-            self._send(status, json.dumps(body).encode())
-
-        def _send(self, status: int, body: bytes, **headers: str) -> None:
-            path = urlsplit(self.path).path
-            peer.asked.append(path)
-            if path in peer.silent:
-                peer.over.wait(60)
-                self.close_connection = True
-                return
-            status, body = peer.answers.get(path, (status, body))
-            with contextlib.suppress(ConnectionError):  # the other side has heard enough
-                self.send_response(status)
-                for name, value in {"Content-Length": str(len(body)), **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(body)
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-        request_queue_size = 200
-
-    server = Server(("127.0.0.1", 0), Handler)
+    server = _Server(peer)
     peer.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
