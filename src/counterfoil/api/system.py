@@ -101,7 +101,10 @@ async def list_events(
     after: After = None,
     limit: Limit = DEFAULT_LIMIT,
 ) -> Page[Event]:
-    """The record, oldest first, or newest first with `order=desc`; all of it, or what every filter is true of."""
+    """The record, oldest first, or newest first with `order=desc`; all of it, or what every filter is true of.
+
+    With several filters a page may be short, and have a `next` all the same.
+    """
     only = Filter(
         type=event_type,
         object_id=object_id,

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import msgspec
 import sqlalchemy as sa
 
-from counterfoil.db.base import single_statement
 from counterfoil.db.schema import columns, mine
 from counterfoil.db.tx import Tx
 from counterfoil.events.tables import events
@@ -17,7 +16,7 @@ from counterfoil.events.types import Event
 from counterfoil.kernel.clock import EPOCH, from_micros, to_micros
 from counterfoil.kernel.errors import Invalid
 from counterfoil.kernel.ids import first_id
-from counterfoil.kernel.paging import Page, page_of
+from counterfoil.kernel.paging import Page, encode_cursor, page_of
 
 Order = Literal["asc", "desc"]
 
@@ -40,25 +39,33 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _EVERYTHING = Filter()
-_COLUMNS = ("type", "object_id", "customer_id", "actor_id")
+_COLUMNS = ("object_id", "customer_id", "actor_id", "type")
+"""Each has an index; the narrower comes first."""
+_CANDIDATES = 10_000
 
 
-@single_statement
 def list_(tx: Tx, *, only: Filter = _EVERYTHING, order: Order = "asc", after: str = "", limit: int = 20) -> Page[Event]:
     """A page of events, oldest first, or newest first (``desc``). Raises Invalid.
 
-    Ids tell the time, so a stretch of time is a stretch of every index.
+    With several filters, one is looked up and the others are looked for among what it finds, in so many events at
+    most: a page may then be short, or empty, and have a next one all the same.
     """
     params: dict[str, Any] = {name: getattr(only, name) for name in _COLUMNS if getattr(only, name) is not None}
     for name, value in params.items():
         if len(value) > _LONGEST:
             raise Invalid.field(name, f"has more than {_LONGEST} characters")
+    names = tuple(params)
     since, until = _moment("since", only.since, EPOCH), _moment("until", only.until, _LAST_MOMENT)
+    # Ids tell the time, so a stretch of time is a stretch of every index.
     low, high = first_id("evt", since), first_id("evt", until + _MILLISECOND)
     low, high = (max(low, after), high) if order == "asc" else (low, min(high, after or high))
-    statement = _list(tuple(params), only.since is not None or only.until is not None, order)
     params |= {"since": since, "until": until, "low": low, "high": high, "limit": limit + 1}
-    return page_of([Event(*row) for row in tx.all(statement, params)], limit)
+    statement = _list(names, only.since is not None or only.until is not None, order)
+    page = page_of([Event(*row) for row in tx.all(statement, params)], limit)
+    if page.next is None and len(names) > 1:
+        last = tx.one(_last_candidate(names[0], order), params)
+        return Page(page.data, encode_cursor((last.id,)) if last is not None else None)
+    return page
 
 
 def _moment(name: str, given: datetime | None, otherwise: datetime) -> datetime:
@@ -69,15 +76,34 @@ def _moment(name: str, given: datetime | None, otherwise: datetime) -> datetime:
     return from_micros(min(max(to_micros(given), 0), to_micros(_LAST_MOMENT)))
 
 
+def _candidates(name: str | None, order: Order) -> sa.Select[Any]:
+    return (
+        sa.select(*columns(events))
+        .where(
+            mine(events),
+            *([events.c[name] == sa.bindparam(name)] if name else []),
+            events.c.id > sa.bindparam("low"),
+            events.c.id < sa.bindparam("high"),
+        )
+        .order_by(events.c.id.desc() if order == "desc" else events.c.id)
+    )
+
+
 @cache
 def _list(names: tuple[str, ...], is_timed: bool, order: Order) -> sa.Select[Any]:  # noqa: FBT001 # a cache's key
-    found = sa.select(*columns(events)).where(
-        mine(events),
-        *[events.c[name] == sa.bindparam(name) for name in names],
-        events.c.id > sa.bindparam("low"),
-        events.c.id < sa.bindparam("high"),
-    )
+    first = _candidates(names[0] if names else None, order)
+    found: Any = events.c
+    statement = first
+    if len(names) > 1:
+        among = first.limit(_CANDIDATES).subquery()
+        found = among.c
+        statement = sa.select(among).order_by(found.id.desc() if order == "desc" else found.id)
+    statement = statement.where(*[found[name] == sa.bindparam(name) for name in names[1:]])
     if is_timed:  # ids tell it to the millisecond
-        found = found.where(events.c.created_at >= sa.bindparam("since"), events.c.created_at < sa.bindparam("until"))
-    way = events.c.id.desc() if order == "desc" else events.c.id.asc()
-    return found.order_by(way).limit(sa.bindparam("limit", type_=sa.Integer))
+        statement = statement.where(found.created_at >= sa.bindparam("since"), found.created_at < sa.bindparam("until"))
+    return statement.limit(sa.bindparam("limit", type_=sa.Integer))
+
+
+@cache
+def _last_candidate(name: str, order: Order) -> sa.Select[Any]:
+    return _candidates(name, order).with_only_columns(events.c.id).limit(1).offset(_CANDIDATES - 1)
