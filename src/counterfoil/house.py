@@ -10,28 +10,28 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from counterfoil.accounts import nonces, one_time_tokens, roles, sessions, tenants
+from counterfoil.accounts import enrollment, nonces, one_time_tokens, sessions, tenants
 from counterfoil.accounts.sessions import Lasts
+from counterfoil.accounts.tenants import KnownTenant, NewTenant, TenantChanges
 from counterfoil.accounts.types import DEFAULT_TENANT, Tenant
 from counterfoil.db.base import Database, Scope
 from counterfoil.db.engines import connect
-from counterfoil.db.tx import Tx
 from counterfoil.events import sealing
 from counterfoil.events.types import SYSTEM, Actor
-from counterfoil.exchange import rail_settings
 from counterfoil.exchange.client import RailClient
 from counterfoil.exchange.letters.postman import Postman
 from counterfoil.exchange.letters.sender import Sender
 from counterfoil.exchange.oidc import Providers
 from counterfoil.exchange.rails import Rails
 from counterfoil.exchange.reconcile import reconcile
+from counterfoil.furnishing import Fresh, address_of, create_tenant, furnish, tend_sandbox, update_tenant
 from counterfoil.jobs.runner import JobKind, Runner
 from counterfoil.kernel.clock import Clock, SystemClock
+from counterfoil.kernel.ids import IdMaker
 from counterfoil.kernel.secrets import MasterKey, SealBroken, new_secret
 from counterfoil.kernel.signing import PrivateKey
 from counterfoil.licensing import signing_keys, validation
 from counterfoil.licensing.keyring import Keyring
-from counterfoil.rails.sandbox.rail import SandboxSettings
 from counterfoil.sales.claims import Claims
 from counterfoil.settings import Settings
 from counterfoil.settlement.checkout import expire_due
@@ -82,6 +82,7 @@ class House:
     def __post_init__(self) -> None:
         self._tenants: dict[str, Tenant] = {}
         self._tenants_read = float("-inf")
+        self._tenants_changes = 0
         self._keyrings: dict[str, tuple[float, Keyring]] = {}
         self.uses = Uses(self.database)
         self.oidc = Providers(self.settings.oidc_providers, self.client, self.database.clock)
@@ -99,9 +100,42 @@ class House:
     async def tenants(self) -> dict[str, Tenant]:
         """Every tenant by id, as of a few seconds ago."""
         if time.monotonic() - self._tenants_read > _TENANTS_REMEMBERED_SECONDS:
-            self._tenants = await self.database.scope(DEFAULT_TENANT).read(tenants.everyone)
-            self._tenants_read = time.monotonic()
+            changes = self._tenants_changes
+            found = await self.database.scope(DEFAULT_TENANT).read(tenants.everyone)
+            if changes != self._tenants_changes:  # what we read may be from before
+                return found
+            self._tenants, self._tenants_read = found, time.monotonic()
         return self._tenants
+
+    def forget_tenants(self) -> None:
+        """A tenant was made or changed in this process."""
+        self._tenants_read = float("-inf")
+        self._tenants_changes += 1
+
+    async def create_tenant(self, new: NewTenant, actor: Actor = SYSTEM) -> KnownTenant:
+        """Make a tenant with all it needs. Raises Invalid; Conflict (``slug_taken``, ``host_taken``)."""
+        fresh = Fresh(PrivateKey.generate(), new_secret(40), enrollment.new_token())
+        scope = self.scope(IdMaker(self.database.clock.now())("ten"), actor)
+        made = await scope.run(create_tenant, self.settings, self.master, new, fresh)
+        self.forget_tenants()
+        self.send_mail(made.id)
+        return made
+
+    async def update_tenant(self, tenant: str, changes: TenantChanges, actor: Actor = SYSTEM) -> KnownTenant:
+        """Change a tenant. Raises Invalid; NotFound; Conflict (``host_taken``)."""
+        scope = self.scope(tenant, actor)
+        changed = await scope.run(update_tenant, self.settings, self.master, changes, new_secret(40))
+        self.forget_tenants()
+        self.rails.forget(tenant, "sandbox")
+        return changed
+
+    async def tend_everyone(self) -> None:
+        """Bring every tenant's built-in roles up to this version, and its sandbox to what the settings say."""
+        for tenant in await self.tenants():
+            scope = self.scope(tenant)
+            if tenant != DEFAULT_TENANT:
+                await scope.run(furnish, self.master, PrivateKey.generate())
+            await scope.run(tend_sandbox, self.settings, self.master, new_secret(40))
 
     async def keyring(self, tenant: str, *, doubt: bool = False) -> Keyring:
         """A tenant's signing keys; read again, at most every ten seconds, when there is ``doubt``."""
@@ -129,12 +163,10 @@ class House:
         if tenant == DEFAULT_TENANT:
             return self.settings.base_url
         row = (await self.tenants()).get(tenant)
-        if row is None:  # made a moment ago
-            self._tenants_read = float("-inf")
+        if row is None:  # made a moment ago, by another process
+            self.forget_tenants()
             row = (await self.tenants())[tenant]
-        if row.hosts:
-            return f"{self.settings.base_url.partition('://')[0]}://{row.hosts[0]}"
-        return f"{self.settings.base_url}/t/{row.slug}"
+        return address_of(self.settings, tenant, row)
 
     def send_mail(self, tenant: str) -> None:
         """Have letters that were just queued leave now, if this process runs jobs. Nobody waits for it."""
@@ -175,36 +207,6 @@ class House:
         ]
 
 
-def _furnish(tx: Tx, house: House, fresh: PrivateKey) -> None:
-    """What a tenant needs before its first sale; only what is missing."""
-    if tx.tenant == DEFAULT_TENANT:
-        tenants.create(tx, "default", "Default")
-    roles.furnish(tx)
-    known = signing_keys.everyone(tx)
-    for key in known:  # a wrong master key must end here, not at the first sale
-        house.master.open(key.private_key_sealed, signing_keys.context(tx.tenant, key.id))
-    if not any(key.status == "active" for key in known):
-        signing_keys.create_first(tx, house.master, fresh)
-
-
-def _tend_sandbox(tx: Tx, house: House, fresh_secret: str) -> None:
-    """Connect the sandbox or disconnect it, as the settings say."""
-    base = house.settings.base_url
-    connected = rail_settings.load(tx, "sandbox")
-    if not house.settings.sandbox:
-        if connected is not None:
-            rail_settings.disconnect(tx, "sandbox")
-        return
-    secret = fresh_secret
-    if connected is not None:
-        known: SandboxSettings = rail_settings.unseal(connected, tx.tenant, house.master, SandboxSettings)
-        if known.base_url == base:
-            return
-        secret = known.secret  # pages and webhooks from before the move stay good
-    settings = SandboxSettings(base_url=base, secret=secret)
-    rail_settings.save(tx, house.master, "sandbox", settings, {"base_url": base})
-
-
 @contextlib.asynccontextmanager
 async def open_house(
     settings: Settings, clock: Clock | None = None, *, beside_servers: bool = False
@@ -226,11 +228,10 @@ async def open_house(
             client=client,
             claims=Claims(master.derive("claims")),
         )
-        scope = database.scope(DEFAULT_TENANT)
         try:
-            await scope.run(_furnish, house, PrivateKey.generate())
+            await database.scope(DEFAULT_TENANT).run(furnish, master, PrivateKey.generate())
             if not beside_servers:
-                await scope.run(_tend_sandbox, house, new_secret(40))
+                await house.tend_everyone()
         except SealBroken as error:
             raise BadMasterKey("the master key is not the one this database was made with") from error
         async with house.postman.at_work():

@@ -49,13 +49,13 @@ def _held(tx: Tx, grantor_id: str, customer: Customer | None) -> frozenset[str]:
 def allowed(
     tx: Tx,
     grantor: Identity | None,
-    customer_id: str | None,
+    at: str | None,
     permission: str,
     names: Iterable[str],
     op: Callable[Concatenate[Tx, P], R],
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> R:
-    """Check, then do it: see :func:`check`."""
-    check(tx, grantor, None if customer_id is None else customers.hold(tx, customer_id), permission, names)
+    """Check at the customer ``at`` (None: in the tenant), then do it: see :func:`check`."""
+    check(tx, grantor, None if at is None else customers.hold(tx, at), permission, names)
     return op(tx, *args, **kwargs)

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from counterfoil.accounts.access import Identity
 from counterfoil.accounts.permissions import expand
-from counterfoil.accounts.tables import customers, role_assignments, roles, sessions, users
+from counterfoil.accounts.tables import customers, role_assignments, roles, sessions, tenants, users
 from counterfoil.accounts.types import Session, SessionMethod
 from counterfoil.db.base import single_statement
 from counterfoil.db.functions import any_of
@@ -43,6 +43,7 @@ _IDENTIFY = (
         roles.c.permissions,
     )
     .select_from(sessions)
+    .join(tenants, tenants.c.tenant_id == sessions.c.tenant_id)
     .join(users, sa.and_(users.c.tenant_id == sessions.c.tenant_id, users.c.id == sessions.c.user_id))
     .outerjoin(
         _target,
@@ -76,6 +77,7 @@ _IDENTIFY = (
         sessions.c.last_seen_at > sa.bindparam("idle_since"),
         users.c.status == "active",
         users.c.deleted_at.is_(None),
+        tenants.c.status == "active",
     )
 )
 _LIVE = (

@@ -113,6 +113,16 @@ def revoke(tx: Tx, grantor: Identity | None, user_id: str, role_id: str) -> None
     granting.check(tx, grantor, None, _PERMISSION, role.permissions)
     if not tx.execute(_REVOKE, {"of_user": user_id, "of_role": role_id}):
         raise NotFound("This user does not have this role.", code="staff_not_found")
-    if role.name == SUPER_ADMIN and tx.one(_OTHERS, {"role_id": role_id, "user_id": user_id}) is None:
-        raise Conflict(f"The last {SUPER_ADMIN} stays.", code="last_owner")
+    if role.name == SUPER_ADMIN:
+        check_one_left(tx, user_id)
     tx.record("role.revoked", "user", user_id, role_id=role_id)
+
+
+def check_one_left(tx: Tx, user_id: str) -> None:
+    """Somebody else than this user may do everything. The caller holds the tenant's row.
+
+    Raises Conflict (``last_owner``).
+    """
+    role = roles.by_name(tx, SUPER_ADMIN)
+    if tx.one(_OTHERS, {"role_id": role.id, "user_id": user_id}) is None:
+        raise Conflict(f"The last {SUPER_ADMIN} stays.", code="last_owner")

@@ -13,6 +13,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ASGIApp
 
 from counterfoil import __version__
+from counterfoil.api.api_keys import api_keys_router
 from counterfoil.api.catalog import catalog
 from counterfoil.api.clients import clients
 from counterfoil.api.customer_details import customer_details
@@ -20,18 +21,48 @@ from counterfoil.api.customer_sales import customer_sales
 from counterfoil.api.customers import customers_router
 from counterfoil.api.identities import identities_router
 from counterfoil.api.licenses import licenses_router
+from counterfoil.api.me import me_router
+from counterfoil.api.members import members_router
+from counterfoil.api.passkeys import passkeys_router
 from counterfoil.api.rails import rails
+from counterfoil.api.roles import roles_router
 from counterfoil.api.sales import sales
+from counterfoil.api.sign_in import sign_in_router
+from counterfoil.api.staff import staff_router
 from counterfoil.api.system import system
+from counterfoil.api.tenants import tenants_router
+from counterfoil.api.users import users_router
 from counterfoil.house import House
 from counterfoil.http.access import PUBLIC, Asker, Limits, TenantPaths, Trusted, check_access
 from counterfoil.http.declared import declared_routes
+from counterfoil.http.hashing import Hashing
 from counterfoil.http.logs import Logged
 from counterfoil.http.metrics import Measured, Metrics
 from counterfoil.http.problems import handle
+from counterfoil.http.throttle import Throttle
 from counterfoil.kernel.errors import Invalid
 
-API = [system, catalog, sales, clients, licenses_router, rails, customers_router, customer_details, customer_sales, identities_router]
+API = [
+    system,
+    catalog,
+    sales,
+    clients,
+    licenses_router,
+    rails,
+    customers_router,
+    customer_details,
+    customer_sales,
+    identities_router,
+    passkeys_router,
+    members_router,
+    roles_router,
+    staff_router,
+    api_keys_router,
+    tenants_router,
+    sign_in_router,
+    me_router,
+    users_router,
+]
 """The API's routes."""
 
 _LARGEST_BODY = 1024 * 1024
@@ -81,6 +112,8 @@ def create_app(house: House, extra: Sequence[Router] = (), *, jobs: bool | None 
             {
                 "house": house,
                 "limits": Limits(house.settings),
+                "throttle": Throttle(house.settings),
+                "hashing": Hashing(),
                 "trusted": Trusted(house.settings),
                 "metrics": Metrics(),
             }

@@ -102,7 +102,10 @@ async def _by_session(connection: ASGIConnection[Any, Any, Any, Any], target: st
     if token is None:
         return None
     house = house_of(connection)
-    tenant = await tenant_of(connection)
+    try:
+        tenant = await tenant_of(connection)
+    except NotFound:  # suspended, or never there: nobody is signed in
+        return None
     identity = await house.scope(tenant).read(sessions.identify, token, target, house.session_lasts)
     if identity is not None and identity.worn and identity.session_id is not None:
         house.uses.note(tenant, "session", identity.session_id)
@@ -182,9 +185,11 @@ async def tenant_of(request: ASGIConnection[Any, Any, Any, Any]) -> str:
         return await _tenant_by_slug(house, slug)
     everyone = await house.tenants()
     if len(everyone) > 1:
-        host = request.headers.get("host", "").partition(":")[0].lower()
+        host = request.headers.get("host", "").partition(":")[0].lower().removesuffix(".")
         for tenant, row in everyone.items():
-            if host in row.hosts and row.status == "active":
+            if host in row.hosts:
+                if row.status != "active":
+                    raise _no_shop()
                 return tenant
     return DEFAULT_TENANT
 
@@ -193,7 +198,11 @@ async def _tenant_by_slug(house: House, slug: str) -> str:
     for tenant, row in (await house.tenants()).items():
         if row.slug == slug and row.status == "active":
             return tenant
-    raise NotFound("There is no such shop here.", code="tenant_not_found")
+    raise _no_shop()
+
+
+def _no_shop() -> NotFound:
+    return NotFound("There is no such shop here.", code="tenant_not_found")
 
 
 async def idempotency_key_of(request: Asker, key: str | None) -> str | None:
