@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.support.app import Shop, good, opening, problem
+from tests.support.app import Shop, client_of, good, opening, problem
 
-from counterfoil.accounts import customers, users
+from counterfoil.accounts import api_keys, customers, users
 from counterfoil.accounts.customers import NewCustomer
 from counterfoil.kernel.clock import ManualClock
 from counterfoil.kernel.errors import Conflict
@@ -381,3 +381,35 @@ async def test_the_customers_own_events_say_neither_who_nor_from_where(shop: Sho
         "asset": None,
         "created_at": NOW,
     }
+
+
+async def test_a_customers_own_key_reaches_it_and_what_is_below_but_never_what_staff_keeps(shop: Shop) -> None:
+    msp = await make(shop, "msp", level=1)
+    client = await make(shop, "client", parent_id=msp["id"])
+    stranger = await make(shop, "stranger")
+    secret = api_keys.new_secret()
+    await shop.scope.run(api_keys.create, "msp's", ["*"], secret=secret, customer_id=msp["id"])
+    async with client_of(shop.app, headers={"Authorization": f"Bearer {secret}"}) as theirs:
+        for one in (msp, client):
+            assert good(await theirs.get(f"/v1/customers/{one['id']}")) == one
+        assert good(await theirs.get(f"/v1/customers/{msp['id']}/customers"))["data"] == [client]
+        good(await theirs.patch(f"/v1/customers/{client['id']}", json={"name": "Client"}))
+        before = await shop.everything("api_keys")
+        path = f"/v1/customers/{stranger['id']}"
+        for answer in (
+            await theirs.get(path),
+            await theirs.patch(path, json={"name": "X"}),
+            await theirs.delete(path),
+            await theirs.get(f"{path}/orders"),
+            await theirs.post(f"{path}/addresses", json={"country_code": "DE"}),
+        ):
+            problem(answer, 404, "customer_not_found")
+        for answer in (
+            await theirs.get("/v1/customers"),
+            await theirs.post("/v1/customers", json={"kind": "person", "name": "X"}),
+            await theirs.post(f"/v1/customers/{client['id']}/move", json={"parent_id": None}),
+            await theirs.get(f"/v1/customers/{client['id']}/notes"),
+            await theirs.put(f"/v1/customers/{client['id']}/notes", json={}),
+        ):
+            problem(answer, 403, "key_limited_to_customer")
+        assert await shop.everything("api_keys") == before
