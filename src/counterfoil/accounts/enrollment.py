@@ -75,6 +75,13 @@ def new_token() -> str:
     return new_secret(_BYTES)
 
 
+def check_names(first_name: str, last_name: str, name: str) -> None:
+    """Look at what staff to be filled in before a passkey is made for nothing. Raises Invalid."""
+    check_line("first_name", first_name, most=users.MOST_NAME)
+    check_line("last_name", last_name, most=users.MOST_NAME)
+    passkeys.check_name(name)
+
+
 def invite(
     tx: Tx,
     token: str,

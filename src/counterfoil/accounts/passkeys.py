@@ -275,7 +275,7 @@ def store(
         credential_id=new.credential_id,
         public_key=new.public_key,
         sign_count=new.sign_count,
-        name=check_line("name", name, most=100, least=1),
+        name=check_name(name),
         transports=new.transports,
         aaguid=new.aaguid,
         backed_up=new.backed_up,
@@ -294,10 +294,15 @@ def store(
     return Registered(passkey, codes)
 
 
+def check_name(name: str) -> str:
+    """What a passkey may be called. Raises Invalid."""
+    return check_line("name", name, most=100, least=1)
+
+
 def rename(tx: Tx, user_id: str, session_id: str, lasts: Lasts, passkey_id: str, name: str) -> Passkey:
     """Call one of one's passkeys something else. Raises Forbidden (``passkey_required``), NotFound, Invalid."""
     check_shown(tx, user_id, session_id, lasts)
-    name = check_line("name", name, most=100, least=1)
+    name = check_name(name)
     row = tx.one(_RENAME, {"of_user": user_id, "passkey_id": passkey_id, "new_name": name})
     if row is None:
         raise _not_found()

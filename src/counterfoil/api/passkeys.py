@@ -15,6 +15,7 @@ from litestar.params import FromPath, JSONBody
 
 from counterfoil.accounts import passkeys, recovery_codes
 from counterfoil.accounts.types import Passkey
+from counterfoil.api.sign_in import SignedIn
 from counterfoil.api.staff import NonceHeader
 from counterfoil.http.access import Asker, house_of, scope_of, user_of
 from counterfoil.http.passkeys import (
@@ -109,12 +110,6 @@ class RecoverySignIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     code: str
 
 
-class SignedIn(msgspec.Struct, frozen=True):
-    """How the session was opened that the cookie holds."""
-
-    method: str
-
-
 class RecoveryCodes(msgspec.Struct, frozen=True):
     """Codes that are shown this once."""
 
@@ -202,18 +197,18 @@ async def ask_for_passkey(request: Asker, data: JSONBody[WhoSignsIn]) -> AskedSi
     return AskedSignIn(asked.options, asked.expires_at, asked.token)
 
 
-@post("/v1/session/passkey", **route("public", 401, 403, 404, 409))
+@post("/v1/session/passkey", status_code=200, **route("public", 401, 403, 404, 409))
 async def sign_in_with_passkey(request: Asker, data: JSONBody[PasskeySignIn]) -> Response[SignedIn]:
     """Sign in with a passkey; the cookie is the session. It ends the one this browser had."""
-    _, cookies = await finish_sign_in(request, data.token, data.credential)
-    return Response(SignedIn("passkey"), status_code=201, cookies=cookies)
+    user_id, cookies = await finish_sign_in(request, data.token, data.credential)
+    return Response(SignedIn(user_id), status_code=200, cookies=cookies)
 
 
-@post("/v1/session/recovery", **route("public", 401, 403, 404))
+@post("/v1/session/recovery", status_code=200, **route("public", 401, 403, 404))
 async def sign_in_with_recovery_code(request: Asker, data: JSONBody[RecoverySignIn]) -> Response[SignedIn]:
     """Sign in with a recovery code. The session may add a passkey, and has no rights of staff until it does."""
-    cookies = await recover(request, data.email, data.code)
-    return Response(SignedIn("recovery_code"), status_code=201, cookies=cookies)
+    user_id, cookies = await recover(request, data.email, data.code)
+    return Response(SignedIn(user_id), status_code=200, cookies=cookies)
 
 
 # -- staff to be --------------------------------------------------------------------------------------

@@ -99,6 +99,7 @@ Counterfoil serves {base} with demo data. No money moves: checkouts are paid on 
   product    {base}/p/{demo_catalog.PRODUCTS[0].slug}
   API        {base}/v1/openapi.json
   demo key   {secret}
+  staff      counterfoil enroll you@example.com
   letters    {settings.mail_folder}/
 
   curl -H "Authorization: Bearer {secret}" {base}/v1/orders

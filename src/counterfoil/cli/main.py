@@ -47,6 +47,7 @@ COMMANDS = {
     "mail": Command("mail", "Mail: letters on their way out."),
     "event": Command("event", "Events: the record of what happened."),
     "audit": Command("audit", "Audit: whether anybody changed the record."),
+    "enroll": Command("enroll", "Enroll: a one-time link that makes somebody staff."),
     "api-key": Command("api_key", "API keys: credentials of programs."),
     "keys": Command("keys", "The keys that sign licenses."),
 }

@@ -204,8 +204,8 @@ def _may_be_an_id(text: object) -> TypeGuard[str]:
     return isinstance(text, str) and text.isascii() and "\x00" not in text
 
 
-async def recover(request: Asker, email: str, code: str) -> list[Cookie]:
-    """Sign in with a recovery code; the cookies to set.
+async def recover(request: Asker, email: str, code: str) -> tuple[str, list[Cookie]]:
+    """Sign in with a recovery code; who it is, and the cookies to set.
 
     Raises Unauthorized (``bad_credentials``), TooManyRequests.
     """
@@ -223,7 +223,7 @@ async def recover(request: Asker, email: str, code: str) -> list[Cookie]:
     user_id, cookies = await sign_in_by(request, scope.actor, "recovery_code", spend)
     attempt.succeeded()
     house.send_mail(scope.tenant)
-    return [*cookies, device_cookie(request, scope.tenant, user_id)]
+    return user_id, [*cookies, device_cookie(request, scope.tenant, user_id)]
 
 
 # -- enrolling ----------------------------------------------------------------------------------------

@@ -311,8 +311,14 @@ async def script(v: FromQuery[str | None] = None) -> Response[bytes]:
     return static_response("app.js", v)
 
 
+@get("/passkeys.js", **PAGE)
+async def passkeys_script(v: FromQuery[str | None] = None) -> Response[bytes]:
+    """The script that makes and shows passkeys, on the pages that are about them."""
+    return static_response("passkeys.js", v)
+
+
 pages = Router(
     path="/",
     exception_handlers={Exception: error_page},
-    route_handlers=[index, product, buy, buy_again, thanks, sandbox_page, sandbox_pay, style, script],
+    route_handlers=[index, product, buy, buy_again, thanks, sandbox_page, sandbox_pay, style, script, passkeys_script],
 )

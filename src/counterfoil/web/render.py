@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 HTML = "text/html"
 
-_TYPES = {"style.css": "text/css", "app.js": "text/javascript"}
+_TYPES = {"style.css": "text/css", "app.js": "text/javascript", "passkeys.js": "text/javascript"}
 _FOR_EVER = "public, max-age=31536000, immutable"
 
 # A license key must not be kept by a cache, nor the one-time value of a form be handed to two buyers.
@@ -60,6 +60,11 @@ def static_response(name: str, version: str | None) -> Response[bytes]:
         "X-Content-Type-Options": "nosniff",
     }
     return Response(body, media_type=_TYPES[name], headers=headers)
+
+
+def version_of(name: str) -> str:
+    """The hash of a static file's content, to ask for it under."""
+    return _static(name)[1]
 
 
 def root_of(request: Asker) -> str:
