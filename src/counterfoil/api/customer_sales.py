@@ -13,19 +13,15 @@ from counterfoil.api.catalog import After, Limit, start
 from counterfoil.api.customers import Below
 from counterfoil.api.licenses import view
 from counterfoil.api.sales import CheckoutView, IdempotencyKey, checkout_view, view_for_buyer
-from counterfoil.db.base import Scope
 from counterfoil.events.types import Event
-from counterfoil.exchange.checkouts import open_on_rail
 from counterfoil.house import House
 from counterfoil.http.access import Asker, house_of, idempotency_key_of, scope_of
-from counterfoil.http.buying import NewCheckout, read_purchase
+from counterfoil.http.buying import NewCheckout, open_for, read_purchase
 from counterfoil.http.problems import route
-from counterfoil.kernel.errors import Invalid, NotFound
 from counterfoil.kernel.paging import DEFAULT_LIMIT, Page
 from counterfoil.licensing.types import License, LicenseStatus
 from counterfoil.sales.types import Checkout, Order, OrderStatus, Payment, PaymentStatus
 from counterfoil.settlement import by_customer
-from counterfoil.settlement.checkout import FREE, OpenCheckout
 
 
 class CustomerOrder(msgspec.Struct, frozen=True):
@@ -154,34 +150,8 @@ async def create_customer_checkout(
     """Price a cart with the customer's margin taken off, and open a checkout for it."""
     scope, house = scope_of(request), house_of(request)
     key = await idempotency_key_of(request, idempotency_key)
-    checkout = await _open(house, scope, data, customer_id, key)
+    checkout = await open_for(house, scope, data, key, customer_id=customer_id)
     return await view_for_buyer(house, scope.tenant, await scope.read(read_purchase, checkout.id))
-
-
-async def _open(house: House, scope: Scope, wanted: NewCheckout, customer_id: str, key: str | None) -> Checkout:
-    """The same as :func:`counterfoil.http.buying.open_for`, for a customer."""
-    rail = FREE if wanted.rail == FREE else await house.rails.choose(scope.tenant, wanted.rail)
-    takes = None
-    if rail is not None and rail != FREE:
-        connection = await house.rails.get(scope.tenant, rail)
-        takes = connection.rail.assets(connection.settings)
-    base = await house.base_url(scope.tenant)
-    request = OpenCheckout(
-        **{name: getattr(wanted, name) for name in NewCheckout.__struct_fields__ if name != "rail"},
-        rail=rail or FREE,
-        rail_assets=takes,
-        customer_id=customer_id,
-        idempotency_key=key,
-        holds_for=house.settings.quote_lasts,
-    )
-    try:
-        return await open_on_rail(
-            scope, house.rails, house.client, request, return_url=lambda checkout_id: f"{base}/thanks/{checkout_id}"
-        )
-    except Invalid as error:
-        if rail is None and error.code == "rail_required":
-            raise NotFound("No rail is connected yet.", code="rail_not_connected") from error
-        raise
 
 
 @get("/v1/customers/{customer_id:str}/events", **route("events:read", 404))

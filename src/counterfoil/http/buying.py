@@ -60,10 +60,17 @@ async def keys_of(house: House, tenant: str, purchase: Purchase) -> list[str]:
 
 
 async def open_for(
-    house: House, scope: Scope, wanted: NewCheckout, key: str | None, *, must_be_free: bool = False
+    house: House,
+    scope: Scope,
+    wanted: NewCheckout,
+    key: str | None,
+    *,
+    must_be_free: bool = False,
+    customer_id: str | None = None,
 ) -> Checkout:
     """Open a checkout on the rail that is named, or the only one there is.
 
+    ``customer_id``: who buys, where the caller may buy for them.
     Raises what :func:`~counterfoil.exchange.checkouts.open_on_rail` raises.
     """
     rail = FREE if wanted.rail == FREE else await house.rails.choose(scope.tenant, wanted.rail)
@@ -72,34 +79,20 @@ async def open_for(
         connection = await house.rails.get(scope.tenant, rail)
         takes = connection.rail.assets(connection.settings)
     base = await house.base_url(scope.tenant)
+    request = OpenCheckout(
+        **{name: getattr(wanted, name) for name in NewCheckout.__struct_fields__ if name != "rail"},
+        rail=rail or FREE,
+        rail_assets=takes,
+        customer_id=customer_id,
+        idempotency_key=key,
+        holds_for=house.settings.quote_lasts,
+        must_be_free=must_be_free,
+    )
     try:
         return await open_on_rail(
-            scope,
-            house.rails,
-            house.client,
-            _request(house, wanted, key, rail=rail or FREE, takes=takes, must_be_free=must_be_free),
-            return_url=lambda checkout_id: f"{base}/thanks/{checkout_id}",
+            scope, house.rails, house.client, request, return_url=lambda checkout_id: f"{base}/thanks/{checkout_id}"
         )
     except Invalid as error:
         if rail is None and error.code == "rail_required":  # without a rail, only what is free can be had
             raise NotFound("No rail is connected yet.", code="rail_not_connected") from error
         raise
-
-
-def _request(
-    house: House, wanted: NewCheckout, key: str | None, *, rail: str, takes: frozenset[str] | None, must_be_free: bool
-) -> OpenCheckout:
-    return OpenCheckout(
-        lines=wanted.lines,
-        rail=rail,
-        rail_assets=takes,
-        code=wanted.code,
-        email=wanted.email,
-        note=wanted.note,
-        country=wanted.country,
-        return_url=wanted.return_url,
-        metadata=wanted.metadata,
-        idempotency_key=key,
-        holds_for=house.settings.quote_lasts,
-        must_be_free=must_be_free,
-    )
