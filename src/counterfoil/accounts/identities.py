@@ -11,7 +11,7 @@ from collections.abc import Set as AbstractSet
 import msgspec
 import sqlalchemy as sa
 
-from counterfoil.accounts import users
+from counterfoil.accounts import sign_up, users
 from counterfoil.accounts.tables import identities, passkeys, user_emails
 from counterfoil.accounts.tables import users as users_table
 from counterfoil.accounts.types import ProviderIdentity, User
@@ -82,17 +82,21 @@ def enter(tx: Tx, proof: Proof, signed_in: str | None) -> User:
         )
     owner = users.by_email(tx, proof.email)
     if owner is None:
-        made = users.create(
-            tx, email=proof.email, first_name=proof.first_name, last_name=proof.last_name, via=proof.provider
-        )
-        link(tx, made.id, proof)
-        return made
+        return _make(tx, proof, proof.email)
     if owner.status != "active":
         raise _disabled()
     if owner.id != signed_in and not _came_by(tx, proof.email, proof.provider):
         raise ProofNotEnough("There is an account with this address already.")
     link(tx, owner.id, proof)
     return owner
+
+
+def _make(tx: Tx, proof: Proof, email: str) -> User:
+    user = users.create(tx, email=email, first_name=proof.first_name, last_name=proof.last_name, via=proof.provider)
+    name = f"{proof.first_name} {proof.last_name}".strip() or email
+    sign_up.first_customer(tx, user, kind="person", name=name, email=email)
+    link(tx, user.id, proof)
+    return user
 
 
 def _by_subject(tx: Tx, proof: Proof) -> ProviderIdentity | None:

@@ -13,7 +13,7 @@ import msgspec
 from counterfoil.accounts import assignments, customers, one_time_tokens, roles, users
 from counterfoil.accounts.customers import NewCustomer
 from counterfoil.accounts.permissions import OWNER
-from counterfoil.accounts.types import Customer, User
+from counterfoil.accounts.types import Customer, CustomerKind, User
 from counterfoil.db.tx import Tx
 from counterfoil.kernel.secrets import MasterKey
 from counterfoil.kernel.text import check_line, normalize_email
@@ -96,11 +96,14 @@ def finish(tx: Tx, token: str, password_hash: str) -> SignedUp:
         via=VIA,
         password_hash=password_hash,
     )
-    new = NewCustomer(
-        kind="organization" if form.organization else "person",
-        name=form.organization or f"{form.first_name} {form.last_name}".strip()[:200],
-        email=form.email,
-    )
+    name = form.organization or f"{form.first_name} {form.last_name}".strip()
+    kind: CustomerKind = "organization" if form.organization else "person"
+    return SignedUp(user, first_customer(tx, user, kind=kind, name=name, email=form.email))
+
+
+def first_customer(tx: Tx, user: User, *, kind: CustomerKind, name: str, email: str) -> Customer:
+    """Make the customer that a new user buys for, and them its owner."""
+    new = NewCustomer(kind=kind, name=name[:200], email=email)
     customer = customers.create(tx, new, owner_user_id=user.id, is_default=True)
     assignments.grant(tx, user.id, roles.by_name(tx, OWNER).id, customer.id)
-    return SignedUp(user, customer)
+    return customer

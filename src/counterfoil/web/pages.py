@@ -30,7 +30,7 @@ from counterfoil.sales.types import Checkout
 from counterfoil.settlement.checkout import FREE
 from counterfoil.web import words
 from counterfoil.web.forms import is_attempt, new_attempt, read_form
-from counterfoil.web.render import error_page, page, root_of, see_other, static_response
+from counterfoil.web.render import error_page, page, proper_address, root_of, see_other, static_response
 from counterfoil.web.sandbox import sandbox_page, sandbox_pay
 from counterfoil.web.thanks import CLAIM_COOKIE, claim_cookie_name, thanks
 
@@ -57,7 +57,7 @@ _FIELD_OF_CODE = {"price_not_found": "price", "rail_not_connected": "rail"}
 @get("/", **PAGE)
 async def index(request: Asker, after: FromQuery[str | None] = None) -> Response[Any]:
     """The products that are for sale."""
-    if (home := _proper_address(request)) is not None:
+    if (home := proper_address(request)) is not None:
         return see_other(home)
     scope = await public_scope(request)
     start = str(decode_cursor(after, (str,))[0]) if after else ""
@@ -82,33 +82,13 @@ def _image(url: str | None) -> str | None:
     return url if url is not None and url.startswith("https://") else None
 
 
-_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
-
-
-def _proper_address(request: Asker) -> str | None:
-    """This page's address under the name that rails send buyers back to, when the buyer uses another one.
-
-    ``localhost`` and ``127.0.0.1`` are one server but two sites: the cookie that shows a license key
-    would be left behind at the other. Beyond loopback names a proxy may have good reasons to rename us.
-    """
-    base = urlsplit(house_of(request).settings.base_url)
-    port = f":{base.port}" if base.port else ""
-    known = {name + port for name in _LOOPBACK_NAMES}
-    host = request.headers.get("host", "").lower()
-    if host == base.netloc or host not in known or base.netloc not in known:
-        return None
-    query = request.scope["query_string"].decode("latin-1")
-    path = root_of(request) + quote(request.scope["path"])
-    return f"{base.scheme}://{base.netloc}{path}{'?' + query if query else ''}"
-
-
 # -- a product ----------------------------------------------------------------------------------------
 
 
 @get("/p/{slug:str}", **PAGE)
 async def product(request: Asker, slug: FromPath[str]) -> Response[Any]:
     """One product, and the form that buys it."""
-    if (home := _proper_address(request)) is not None:
+    if (home := proper_address(request)) is not None:
         return see_other(home)
     scope = await public_scope(request)
     return await _product_page(request, scope, await _offer(scope, slug), {})

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from litestar import Response
 from litestar.datastructures import Cookie
@@ -25,6 +25,8 @@ HTML = "text/html"
 
 _TYPES = {"style.css": "text/css", "app.js": "text/javascript", "passkeys.js": "text/javascript"}
 _FOR_EVER = "public, max-age=31536000, immutable"
+
+_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 # A license key must not be kept by a cache, nor the one-time value of a form be handed to two buyers.
 NOT_STORED = {"Cache-Control": "no-store"}
@@ -75,6 +77,23 @@ def root_of(request: Asker) -> str:
     prefix = urlsplit(house_of(request).settings.base_url).path.rstrip("/")
     slug = request.scope["state"].get(SLUG_STATE)
     return prefix if slug is None else f"{prefix}/t/{slug}"
+
+
+def proper_address(request: Asker) -> str | None:
+    """This page's address under the name that rails and providers send people back to, when they use another one.
+
+    ``localhost`` and ``127.0.0.1`` are one server but two sites: the cookie that shows a license key
+    would be left behind at the other. Beyond loopback names a proxy may have good reasons to rename us.
+    """
+    base = urlsplit(house_of(request).settings.base_url)
+    port = f":{base.port}" if base.port else ""
+    known = {name + port for name in _LOOPBACK_NAMES}
+    host = request.headers.get("host", "").lower()
+    if host == base.netloc or host not in known or base.netloc not in known:
+        return None
+    query = request.scope["query_string"].decode("latin-1")
+    path = root_of(request) + quote(request.scope["path"])
+    return f"{base.scheme}://{base.netloc}{path}{'?' + query if query else ''}"
 
 
 async def shop_name(request: Asker) -> str:

@@ -25,7 +25,6 @@ from counterfoil.house import House
 from counterfoil.http.access import (
     Asker,
     address_of,
-    check_rate,
     find_identity,
     house_of,
     public_scope,
@@ -36,12 +35,13 @@ from counterfoil.http.access import (
     user_of,
 )
 from counterfoil.http.signing_in import Proved, safe_next, sign_in_by
-from counterfoil.kernel.errors import Conflict, CounterfoilError, Forbidden, Unauthorized, Unavailable
+from counterfoil.http.throttle import check_sign_ins
+from counterfoil.kernel.errors import Conflict, CounterfoilError, Forbidden, TooManyRequests, Unauthorized, Unavailable
 from counterfoil.kernel.paging import MAX_LIMIT, decode_cursor
 from counterfoil.kernel.secrets import fingerprint, new_secret, same
 from counterfoil.web.accounts.parts import OPEN, OWN, account_page
 from counterfoil.web.forms import read_form
-from counterfoil.web.render import root_of, see_other
+from counterfoil.web.render import proper_address, root_of, see_other
 
 _LASTS = timedelta(minutes=10)
 _TOKEN_BYTES = 20
@@ -78,6 +78,8 @@ async def sign_in_with(
     request: Asker, provider: FromPath[str], wanted: Annotated[str | None, QueryParameter(name="next")] = None
 ) -> Response[Any]:
     """Send the browser to a provider. Nothing changes until it comes back."""
+    if (home := proper_address(request)) is not None:  # it comes back to that one, and needs its cookie there
+        return see_other(home)
     return await _explained(request, provider, _set_out(request, provider, _next(request, wanted), None))
 
 
@@ -87,7 +89,7 @@ def _next(request: Asker, wanted: str | None) -> str:
 
 async def _set_out(request: Asker, name: str, after: str, link_to: str | None) -> Response[Any]:
     house, scope = house_of(request), await public_scope(request)
-    check_rate(request, scope.tenant)
+    check_sign_ins(request, scope.tenant)
     provider = house.oidc.get(name)
     asked = Request(
         redirect_uri=await _callback_url(house, scope.tenant, name),
@@ -162,7 +164,7 @@ async def come_back(
 
 async def _arrive(request: Asker, name: str, answer: Mapping[str, str]) -> Response[Any]:
     house, scope = house_of(request), await public_scope(request)
-    check_rate(request, scope.tenant)
+    check_sign_ins(request, scope.tenant)
     provider = house.oidc.get(name)
     state, browser = answer["state"], _browser_of(request)
     if not _TOKEN.fullmatch(state):
@@ -258,10 +260,13 @@ async def _explained(request: Asker, name: str, work: Awaitable[Response[Any]]) 
         return await work
     except CounterfoilError as error:
         known = dict(providers(house_of(request)))
-        return await account_page(
+        answer = await account_page(
             request, "provider_failed.html", status=error.status, detail=error.detail, code=error.code,
             provider=name if name in known else None, label=known.get(name, ""),
         )  # fmt: skip
+        if isinstance(error, TooManyRequests):
+            answer.headers["Retry-After"] = str(error.retry_after)
+        return answer
 
 
 # -- what is linked -----------------------------------------------------------------------------------
@@ -270,6 +275,8 @@ async def _explained(request: Asker, name: str, work: Awaitable[Response[Any]]) 
 @get("/account/providers", **OWN)
 async def linked(request: Asker, after: FromQuery[str | None] = None) -> Response[Any]:
     """The providers that open the account of whoever asks."""
+    if (home := proper_address(request)) is not None:
+        return see_other(home)
     return await _linked_page(request, str(decode_cursor(after, (str,))[0]) if after else "")
 
 
