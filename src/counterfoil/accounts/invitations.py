@@ -23,7 +23,7 @@ from counterfoil.db.tx import Row, Tx
 from counterfoil.kernel.errors import Conflict, Forbidden, Invalid, NotFound, TooManyRequests
 from counterfoil.kernel.paging import Page, page_of
 from counterfoil.kernel.secrets import MasterKey, fingerprint
-from counterfoil.kernel.text import normalize_email
+from counterfoil.kernel.text import check_line, normalize_email
 from counterfoil.mail import outgoing
 
 LASTS = timedelta(days=7)
@@ -362,7 +362,7 @@ def accept_as_new(tx: Tx, token: str, *, first_name: str, last_name: str, passwo
     user = users.create(
         tx,
         email=invitation.email,
-        first_name=first_name,
+        first_name=check_line("first_name", first_name, most=users.MOST_NAME, least=1),
         last_name=last_name,
         via="invitation",
         password_hash=password_hash,
