@@ -117,11 +117,11 @@ class Page(HTMLParser):
     def links(self) -> list[str]:
         return [element.attributes["href"] for element in self.all("a")]
 
-    def assert_inert(self) -> None:
-        """Nothing on the page runs, but our one script; nothing is styled in place."""
-        (script,) = self.all("script")
-        assert re.fullmatch(r"(/t/[a-z0-9-]+|/prefix)*/app\.js\?v=[0-9a-f]{16}", script.attributes["src"])
-        assert not script.text
+    def assert_inert(self, *more: str) -> None:
+        """Nothing on the page runs, but our one script and ``more`` of ours; nothing is styled in place."""
+        for script, name in zip(self.all("script"), ("app", *more), strict=True):
+            assert re.fullmatch(rf"(/t/[a-z0-9-]+|/prefix)*/{name}\.js\?v=[0-9a-f]{{16}}", script.attributes["src"])
+            assert not script.text
         for element in self.elements:
             assert element.tag not in {"iframe", "object", "embed", "base", "style", "svg"}
             assert not [name for name in element.attributes if _SCRIPTED.fullmatch(name) or name == "style"]

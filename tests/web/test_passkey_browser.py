@@ -1,0 +1,236 @@
+"""Staff with a real browser and the security keys that it simulates."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.virtual_authenticator import VirtualAuthenticatorOptions
+from tests.support.app import good, problem
+from tests.support.databases import Databases
+from tests.support.server import Server, serving
+from tests.web import test_browser
+from tests.web.test_browser import CHROMIUM, DRIVER, FLAGS, PATIENCE, PHONE, Browser
+
+pytestmark = test_browser.pytestmark
+
+EMAIL = "ada@example.com"
+
+
+@pytest.fixture(scope="module")
+def server(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with databases.fresh("sqlite") as url, serving(url, tmp_path_factory.mktemp("staff")) as opened:
+        opened.database_url = url  # type: ignore[attr-defined]
+        yield opened
+
+
+def home_of(server: Server) -> str:
+    """Where passkeys work: at a name."""
+    return f"http://localhost:{server.port}"
+
+
+def enrollment_link(server: Server, *arguments: str) -> str:
+    """What whoever runs the server types into a shell, and is told."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("COUNTERFOIL_")}
+    folder = server.log.parent
+    ours = {
+        "COUNTERFOIL_DATABASE_URL": server.database_url,  # type: ignore[attr-defined]
+        "COUNTERFOIL_MASTER_KEY_FILE": str(folder / "master.key"),
+        "COUNTERFOIL_PORT": str(server.port),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "counterfoil.cli.main", "enroll", *arguments],
+        cwd=folder, env={**env, **ours}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    match = re.search(r"^link    (\S+)$", done.stdout, re.MULTILINE)
+    assert match is not None, done.stdout
+    return match[1]
+
+
+class StaffBrowser(Browser):
+    """A browser with security keys."""
+
+    def plug_in(self) -> str:
+        """A security key of its own: FIDO2, keeps passkeys, knows its owner. Its id."""
+        options = VirtualAuthenticatorOptions(
+            protocol=VirtualAuthenticatorOptions.Protocol.CTAP2,
+            transport=VirtualAuthenticatorOptions.Transport.USB,
+            has_resident_key=True,
+            has_user_verification=True,
+            is_user_verified=True,
+        )
+        self.driver.add_virtual_authenticator(options)
+        return str(self.driver.virtual_authenticator_id)
+
+    def unplug(self) -> None:
+        self.driver.remove_virtual_authenticator()
+
+    def session(self) -> dict[str, str]:
+        """The cookie, as a program would send it."""
+        return {cookie["name"]: cookie["value"] for cookie in self.driver.get_cookies()}
+
+    def forget(self) -> None:
+        """Another day: no session any more."""
+        self.driver.delete_all_cookies()
+
+
+@contextmanager
+def staff_browsing(folder: Path, *, javascript: bool = True) -> Iterator[StaffBrowser]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    flags = [flag for flag in FLAGS if not flag.startswith("--host-resolver-rules")]
+    named = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"
+    size = f"--window-size={PHONE[0]},{PHONE[1]}"
+    for flag in [*flags, named, f"--user-data-dir={folder / 'profile'}", size]:
+        options.add_argument(flag)
+    if not javascript:
+        options.add_experimental_option("prefs", {"profile.managed_default_content_settings.javascript": 2})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    try:
+        driver.set_page_load_timeout(PATIENCE)
+        metrics = {"width": PHONE[0], "height": PHONE[1], "deviceScaleFactor": 1, "mobile": True}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        yield StaffBrowser(driver)
+    finally:
+        driver.quit()
+
+
+def ask(server: Server, method: str, path: str, cookies: dict[str, str], **more: Any) -> httpx.Response:
+    """Ask the API with the browser's cookies."""
+    header = "; ".join(f"{name}={value}" for name, value in cookies.items())
+    with httpx.Client(base_url=home_of(server), trust_env=False, timeout=30) as client:
+        return client.request(method, path, headers={"Cookie": header}, **more)
+
+
+def enroll(browser: StaffBrowser, link: str) -> list[str]:
+    """Follow the link to its end; the recovery codes."""
+    browser.open(link)
+    browser.assert_fits()
+    browser.wait_for("#first_name").send_keys("Ada")
+    browser.wait_for("#last_name").send_keys("Lovelace")
+    name = browser.wait_for("#name")
+    name.clear()
+    name.send_keys("YubiKey")
+    browser.click("button.main")
+    browser.assert_fits()
+    browser.click("form[data-passkey] button")
+    assert browser.read("h1") == "Your recovery codes"
+    browser.assert_fits()
+    return browser.read("#codes").split()
+
+
+def test_staff_enrolls_and_signs_in_with_a_passkey(server: Server, tmp_path: Path) -> None:
+    link = enrollment_link(server, EMAIL)
+    assert link.startswith(f"{home_of(server)}/enroll/")
+    with staff_browsing(tmp_path) as browser:
+        browser.plug_in()
+        codes = enroll(browser, link)
+        assert len(codes) == 10
+        assert good(ask(server, "GET", "/v1/orders", browser.session())) == {"data": [], "next": None}
+
+        # The link is used up.
+        browser.open(link)
+        assert browser.read("h1") == "We cannot find that page"
+
+        # Another day. The passkey is enough: no address, no password.
+        browser.forget()
+        problem(ask(server, "GET", "/v1/orders", browser.session()), 401, "unauthorized")
+        browser.open(f"{home_of(server)}/sign-in/passkey?next=/account/passkeys")
+        browser.assert_fits()
+        browser.click("form[data-passkey] button")
+        assert browser.read("h1") == "Passkeys"
+        browser.assert_fits()
+        assert browser.read("section h2") == "YubiKey"
+        signed_in = browser.session()
+        good(ask(server, "GET", "/v1/orders", signed_in))
+
+        # The same key does not become two passkeys.
+        browser.wait_for("form.ticket [name=name]").send_keys("The same")
+        browser.click("#add")
+        browser.wait_for("form[data-passkey] button").click()
+        browser.wait_for("p.complaint:not([hidden])")
+        assert "holds a passkey of yours already" in browser.read("p.complaint")
+
+        # Another key does.
+        browser.unplug()
+        browser.plug_in()
+        browser.open(f"{home_of(server)}/account/passkeys")
+        browser.wait_for("form.ticket [name=name]").send_keys("Spare")
+        browser.click("#add")
+        browser.click("form[data-passkey] button")
+        names = [one.text for one in browser.driver.find_elements("css selector", "section h2")]
+        assert sorted(names) == ["Spare", "YubiKey"]
+        assert browser.session() != signed_in
+        problem(ask(server, "GET", "/v1/orders", signed_in), 401, "unauthorized")
+
+        # The spare key signs in as well.
+        browser.forget()
+        browser.open(f"{home_of(server)}/sign-in/passkey?next=/account/passkeys")
+        browser.click("form[data-passkey] button")
+        good(ask(server, "GET", "/v1/orders", browser.session()))
+
+        # Both keys are lost: a recovery code leads to a new one, and to nothing else.
+        browser.unplug()
+        browser.forget()
+        browser.open(f"{home_of(server)}/sign-in/passkey")
+        browser.click("a[href*='/sign-in/recovery']")
+        browser.wait_for("#email").send_keys(EMAIL)
+        browser.wait_for("#code").send_keys(codes[0])
+        browser.assert_fits()
+        browser.click("button.main")
+        assert browser.read("h1") == "Passkeys"
+        problem(ask(server, "GET", "/v1/orders", browser.session()), 403, "passkey_required")
+        browser.plug_in()
+        browser.wait_for("form.ticket [name=name]").send_keys("New")
+        browser.click("#add")
+        browser.click("form[data-passkey] button")
+        assert "9 of your recovery codes are left" in browser.read("main")
+        good(ask(server, "GET", "/v1/orders", browser.session()))
+        assert [one for one in browser.complaints() if "404" not in one] == []
+
+
+def test_a_canceled_passkey_says_so(server: Server, tmp_path: Path) -> None:
+    link = enrollment_link(server, "bob@example.com", "--role", "ReadOnly")
+    with staff_browsing(tmp_path) as browser:
+        browser.plug_in()
+        browser.driver.set_user_verified(False)
+        browser.open(link)
+        assert "ReadOnly" in browser.read("p.lead")
+        browser.click("button.main")
+        browser.wait_for("form[data-passkey] button").click()
+        browser.wait_for("p.complaint:not([hidden])")
+        assert "Try again" in browser.read("p.complaint")
+        assert browser.wait_for("form[data-passkey] button").is_enabled()
+        browser.driver.set_user_verified(True)
+        browser.click("form[data-passkey] button")
+        assert len(browser.read("#codes").split()) == 10
+
+
+def test_at_the_loopback_address_the_page_leads_to_the_name(server: Server, tmp_path: Path) -> None:
+    with staff_browsing(tmp_path) as browser:
+        browser.open(f"{server.url}/sign-in/passkey?next=/account/passkeys")
+        assert browser.read("h1") == "Passkeys belong to a name"
+        browser.assert_fits()
+        browser.click("a.button")
+        assert browser.driver.current_url == f"{home_of(server)}/sign-in/passkey?next=/account/passkeys"
+        assert browser.read("h1") == "Sign in with a passkey"
+
+
+def test_without_javascript_the_pages_say_that_a_passkey_needs_it(server: Server, tmp_path: Path) -> None:
+    with staff_browsing(tmp_path, javascript=False) as browser:
+        browser.open(f"{home_of(server)}/sign-in/passkey")
+        assert "needs JavaScript" in browser.read("p.alarm")
+        assert not browser.driver.find_element("css selector", "form[data-passkey] button").is_displayed()
+        browser.click("a[href*='/sign-in/recovery']")
+        assert browser.read("h1") == "Use a recovery code"
