@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any, NamedTuple, TypeVar
 
 import httpx
 import pytest
@@ -15,10 +16,15 @@ from schemathesis.core.failures import FailureGroup
 from tests.support.databases import Databases, Dialect
 from tests.support.server import Server, serving
 
-from counterfoil.accounts import api_keys
+from counterfoil.accounts import api_keys, assignments, roles, sessions, users
+from counterfoil.accounts.sessions import Lasts
 from counterfoil.accounts.types import DEFAULT_TENANT
 from counterfoil.db.engines import connect
+from counterfoil.db.tx import Tx
 from counterfoil.kernel.clock import SystemClock
+from counterfoil.kernel.secrets import new_secret
+
+R = TypeVar("R")
 
 EXAMPLES = 25
 """Made-up requests for each operation, on each database: the budget."""
@@ -47,34 +53,69 @@ _PUBLIC = {
     ("post", "/v1/purchase"),
     ("get", "/v1/purchase/{invoice_id}"),
     ("post", "/v1/redeem"),
+    ("post", "/v1/sign-up"),
+    ("post", "/v1/sign-up/finish"),
+    ("post", "/v1/session"),
+    ("post", "/v1/session/passkey"),
+    ("post", "/v1/session/passkey/options"),
+    ("post", "/v1/session/recovery"),
+    ("post", "/v1/password-resets"),
+    ("post", "/v1/password-resets/finish"),
     ("post", "/v1/rails/btcpay/callback"),
     ("post", "/v1/webhooks/{rail}"),
 }
 """What anybody may call: a new route gets on this list deliberately or needs a key."""
 
 
-async def _make_key(url: str) -> str:
-    database = connect(url, SystemClock())
-    try:
-        made = await database.scope(DEFAULT_TENANT).run(api_keys.create, "fuzz", ["*"], secret=api_keys.new_secret())
-    finally:
-        await database.close()
-    return made.secret
+class Fuzzed(NamedTuple):
+    """A running server, and what it takes to be let in."""
+
+    server: Server
+    key: str
+    schema: Any
+    sign_in: Callable[[], str]
+    """Makes somebody who has just shown a passkey; their session's token."""
+
+
+def _on(url: str, op: Callable[..., R], *args: Any, **kwargs: Any) -> R:
+    async def main() -> R:
+        database = connect(url, SystemClock())
+        try:
+            return await database.scope(DEFAULT_TENANT).run(op, *args, **kwargs)
+        finally:
+            await database.close()
+
+    return asyncio.run(main())
+
+
+def _make_staff(tx: Tx, token: str) -> None:
+    address = f"{token}@example.com"
+    user = users.create(tx, email=address, first_name="Fuzz", last_name="", via="tests")
+    assignments.grant(tx, user.id, roles.by_name(tx, "SuperAdmin").id, None)
+    lasts = Lasts(idle=timedelta(days=1), longest=timedelta(days=1), passkey=timedelta(days=1))
+    sessions.open_(tx, user.id, token, "passkey", lasts)
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def fuzzed(
     request: pytest.FixtureRequest, databases: Databases, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Server, str, Any]]:
-    """A server, a key for it, and its document."""
+) -> Iterator[Fuzzed]:
+    """A server without limits on how often one may ask."""
+    limits = {"validations_per_minute": "0", "sign_ins_per_minute": "0"}
     dialect: Dialect = request.param
     with (
         databases.fresh(dialect) as url,
-        serving(url, tmp_path_factory.mktemp("fuzz"), jobs="false", validations_per_minute="0") as server,
+        serving(url, tmp_path_factory.mktemp("fuzz"), jobs="false", **limits) as server,
     ):
-        key = asyncio.run(_make_key(url))
+        key = _on(url, api_keys.create, "fuzz", ["*"], secret=api_keys.new_secret()).secret
         _seed(server.url, key)
-        yield server, key, schemathesis.openapi.from_url(f"{server.url}/v1/openapi.json")
+
+        def sign_in() -> str:
+            token = new_secret(20)
+            _on(url, _make_staff, token)
+            return token
+
+        yield Fuzzed(server, key, schemathesis.openapi.from_url(f"{server.url}/v1/openapi.json"), sign_in)
 
 
 def _seed(base: str, key: str) -> None:
@@ -88,13 +129,22 @@ def _seed(base: str, key: str) -> None:
         client.post("/v1/licenses", json={"product": "found"}).raise_for_status()
 
 
-def test_no_made_up_request_breaks_the_server(fuzzed: tuple[Server, str, Any]) -> None:
-    server, key, schema = fuzzed
+def test_no_made_up_request_breaks_the_server(fuzzed: Fuzzed) -> None:
+    server, key, schema, sign_in = fuzzed
     checks = [CHECKS.get_one(name) for name in _LOOKED_AT]
     operations = [found.ok() for found in schema.get_all_operations()]
     sent = 0
+    staff = httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {key}"}, timeout=60)
 
     def check(operation: Any) -> None:
+        headers = {"Authorization": f"Bearer {key}"}
+        if operation.path.startswith(("/v1/me", "/v1/session")):  # about oneself: a key has no account
+            headers = {"Cookie": f"cf_session={sign_in()}"}
+        customer = ""
+        if "{customer_id}" in operation.path:  # one that is there: made-up ones lead nowhere
+            body = {"kind": "organization", "name": "Fuzzed"}
+            customer = staff.post("/v1/customers", json=body).raise_for_status().json()["id"]
+
         @seed(20260102)
         @settings(
             max_examples=EXAMPLES,
@@ -107,7 +157,9 @@ def test_no_made_up_request_breaks_the_server(fuzzed: tuple[Server, str, Any]) -
         def once(case: Any) -> None:
             nonlocal sent
             sent += 1
-            response = case.call(base_url=server.url, headers={"Authorization": f"Bearer {key}"})
+            if customer:
+                case.path_parameters["customer_id"] = customer
+            response = case.call(base_url=server.url, headers=headers)
             case.validate_response(response, checks=checks)
 
         once()
@@ -118,14 +170,15 @@ def test_no_made_up_request_breaks_the_server(fuzzed: tuple[Server, str, Any]) -
             check(operation)
         except (FailureGroup, AssertionError) as failure:
             failures.append(f"{operation.label}: {failure}")
+    staff.close()
     assert not failures, "\n\n".join(failures)
-    assert len(operations) >= 45
+    assert len(operations) >= 130
     assert sent >= len(operations) * EXAMPLES // 2
     assert httpx.get(f"{server.url}/health").json()["status"] in {"ok", "degraded"}
 
 
-def test_every_route_is_in_the_document_and_says_who_may_call_it(fuzzed: tuple[Server, str, Any]) -> None:
-    server, _, _ = fuzzed
+def test_every_route_is_in_the_document_and_says_who_may_call_it(fuzzed: Fuzzed) -> None:
+    server = fuzzed.server
     document = httpx.get(f"{server.url}/v1/openapi.json").json()
     assert document["openapi"] == "3.1.0"
     for path, item in document["paths"].items():
@@ -137,8 +190,8 @@ def test_every_route_is_in_the_document_and_says_who_may_call_it(fuzzed: tuple[S
                 assert (method, path) in _PUBLIC, f"{method} {path} is public"
 
 
-def test_an_unknown_address_is_a_problem_too(fuzzed: tuple[Server, str, Any]) -> None:
-    server, _, _ = fuzzed
+def test_an_unknown_address_is_a_problem_too(fuzzed: Fuzzed) -> None:
+    server = fuzzed.server
     answer = httpx.get(f"{server.url}/v1/nothing-here")
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"

@@ -132,7 +132,7 @@ async def change_me(request: Asker, data: JSONBody[UserChanges]) -> Me:
     return _me(await scope.read(users.profile, identity.id), passkey_required=bool(identity.locked))
 
 
-@delete("/v1/me", status_code=204, **route("signed_in", 409))
+@delete("/v1/me", status_code=204, **route("signed_in", 204, 409))
 async def delete_me(request: Asker) -> Response[None]:
     """Delete your account. Organizations with other members need another owner first."""
     return Response(None, status_code=204, cookies=await close_account(request, user_of(request)))

@@ -79,7 +79,7 @@ async def sign_in(request: Asker, data: JSONBody[Credentials]) -> Response[Signe
     return Response(SignedIn(user_id), status_code=200, cookies=cookies)
 
 
-@delete("/v1/session", status_code=204, **route("signed_in"))
+@delete("/v1/session", status_code=204, **route("signed_in", 204))
 async def sign_out_here(request: Asker) -> Response[None]:
     """Sign out: end this session."""
     user_of(request)
@@ -93,7 +93,7 @@ async def forgot(request: Asker, data: JSONBody[WhoForgot]) -> Accepted:
     return Accepted("If there is an account with this address, we have sent a letter to it.")
 
 
-@post("/v1/password-resets/finish", status_code=204, **route("public", 403, 404))
+@post("/v1/password-resets/finish", status_code=204, **route("public", 204, 403, 404))
 async def reset(request: Asker, data: JSONBody[NewPassword]) -> Response[None]:
     """Set a new password by a letter's link, end every session, and sign in; the cookie is the session."""
     return Response(None, status_code=204, cookies=await finish_reset(request, data.token, data.password))

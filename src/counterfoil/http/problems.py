@@ -50,19 +50,25 @@ _CODES = {
 }
 
 
+_NO_CONTENT = 204
+
+
 def route(access: str, *statuses: int) -> dict[str, Any]:
     """The parts of a route that every route declares: who may call it, and which problems it can answer.
 
     ``access`` is a permission (accounts/permissions.py), ``signed_in`` for what everybody may do about themselves,
-    or ``public``. Where the path has a ``customer_id``, the permission must be held at that customer.
+    or ``public``. Where the path has a ``customer_id``, the permission must be held at that customer. A route that
+    answers 204 with a cookie names it among ``statuses``, else its description would promise a body.
     """
     own = {400, 422, 429, *statuses}
     if access != "public":
         own |= {401, 403}
     specs = {
         status: ResponseSpec(Problem, generate_examples=False, media_type=PROBLEM, description=_phrase(status))
-        for status in sorted(own)
+        for status in sorted(own - {_NO_CONTENT})
     }
+    if _NO_CONTENT in own:
+        specs[_NO_CONTENT] = ResponseSpec(None, generate_examples=False, description=_phrase(_NO_CONTENT))
     security: list[dict[str, list[str]]] = [] if access == "public" else [{"key": [access]}, {"session": []}]
     return {"opt": {"access": access}, "responses": specs, "security": security}
 
