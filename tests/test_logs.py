@@ -39,6 +39,14 @@ def test_secrets_are_hidden_by_name_and_by_form() -> None:
     }
 
 
+@pytest.mark.parametrize("rest", ["", "/passkey"])
+def test_links_that_work_once_are_hidden(rest: str) -> None:
+    path = f"/enroll/zy7gdny6yiu2p6gnrbniuptt2iqlrzxy{rest}"
+    assert logs.hide_secrets(None, "info", {"path": path}) == {"path": f"/enroll/...{rest}"}
+    harmless = {"path": "/v1/me/passkeys/psk_01kdyak3sezhdgah9prqcn0ffk", "request_id": "7b51c64475545a97"}
+    assert logs.hide_secrets(None, "info", dict(harmless)) == harmless
+
+
 def test_lines_are_json_ours_and_the_libraries(capsys: pytest.CaptureFixture[str]) -> None:
     kept = logging.getLogger().handlers
     try:

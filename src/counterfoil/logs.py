@@ -14,7 +14,10 @@ from counterfoil.settings import Settings
 _SECRET_NAMES = re.compile(
     r"secret|password|token|authorization|api_key|license_key|master|claim|cookie|signature", re.IGNORECASE
 )
-_SECRET_VALUES = re.compile(r"cfk_[0-9a-z]+|LIC1-[A-Za-z2-7]+-[A-Za-z2-7]+|pur_[0-9a-z]{30,}")
+_SECRET_VALUES = re.compile(
+    r"cfk_[0-9a-z]+|LIC1-[A-Za-z2-7]+-[A-Za-z2-7]+|pur_[0-9a-z]{30,}"
+    r"|(?<=/)[a-z2-7]{32}(?=/|$)"  # the token in the address of a link that works once
+)
 
 
 def hide_secrets(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
