@@ -131,7 +131,7 @@ class House:
 
     async def tend_everyone(self) -> None:
         """Bring every tenant's built-in roles up to this version, and its sandbox to what the settings say."""
-        for tenant in await self.tenants():
+        for tenant in await self.database.scope(DEFAULT_TENANT).read(tenants.everyone):
             scope = self.scope(tenant)
             if tenant != DEFAULT_TENANT:
                 await scope.run(furnish, self.master, PrivateKey.generate())

@@ -34,12 +34,12 @@ def test_api_key_is_shown_once(cli: Cli) -> None:
 
 def test_api_key_text(cli: Cli) -> None:
     lines = cli("api-key", "create", "build", "--scope", "*", "--expires", "2031-01-01").splitlines()
-    assert [line.split()[0] for line in lines] == ["id", "name", "scopes", "expires", "secret"]
-    assert lines[1:4] == ["name     build", "scopes   *", "expires  2031-01-01 00:00:00Z"]
+    assert [line.split()[0] for line in lines] == ["id", "name", "scopes", "customer", "expires", "secret"]
+    assert lines[1:5] == ["name      build", "scopes    *", "customer  -", "expires   2031-01-01 00:00:00Z"]
 
 
 def test_api_key_needs_scopes_that_exist(cli: Cli) -> None:
-    assert "say --scope: products:read, " in cli.refused("api-key", "create", "x", code=2)
+    assert "or --scope: products:read, " in cli.refused("api-key", "create", "x", code=2)
     assert cli.refused("api-key", "create", "x", "--scope", "world:rule") == "error: scopes: unknown: world:rule\n"
     assert cli.json("api-key", "list")["data"] == []
 

@@ -48,6 +48,10 @@ COMMANDS = {
     "event": Command("event", "Events: the record of what happened."),
     "audit": Command("audit", "Audit: whether anybody changed the record."),
     "enroll": Command("enroll", "Enroll: a one-time link that makes somebody staff."),
+    "tenant": Command("tenant", "Tenants: the sellers on this installation."),
+    "member": Command("member", "Members: users with a role at a customer."),
+    "staff": Command("staff", "Staff: users with a role in the tenant itself."),
+    "role": Command("role", "Roles: named sets of permissions."),
     "api-key": Command("api_key", "API keys: credentials of programs."),
     "keys": Command("keys", "The keys that sign licenses."),
 }

@@ -12,6 +12,10 @@ _TOKEN_BYTES = 20
 
 async def new_letter(house: House, inviter: Identity) -> Letter:
     """A fresh secret, and the page it opens at the inviter's tenant."""
+    return await new_letter_from(house, inviter.tenant, inviter.name or "Somebody")
+
+
+async def new_letter_from(house: House, tenant: str, inviter: str) -> Letter:
+    """The same in anybody's name."""
     token = new_secret(_TOKEN_BYTES)
-    link = f"{await house.base_url(inviter.tenant)}/invitations/{token}"
-    return Letter(token=token, link=link, inviter=inviter.name or "Somebody")
+    return Letter(token=token, link=f"{await house.base_url(tenant)}/invitations/{token}", inviter=inviter)
