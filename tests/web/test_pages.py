@@ -182,11 +182,12 @@ async def test_what_cannot_be_bought_has_no_form(shop: Shop, visitor: httpx.Asyn
 
 async def test_unknown_and_archived_products_are_not_there(shop: Shop, visitor: httpx.AsyncClient) -> None:
     sold = await shop.tier()
+    shown = await see(visitor, "/p/editor")
     good(await shop.staff.patch(f"/v1/products/{sold.product_id}", json={"status": "archived"}))
     for path in ("/p/editor", "/p/nothing", "/p/pro_x", "/p/<script>"):
         page = await see(visitor, path, 404)
         assert page.heading == "We cannot find that page"
-    response = await visitor.post("/p/editor/buy", data={"price_id": sold.price_id})
+    response = await send(visitor, shown, price_id=sold.price_id)
     assert check(response, 404).heading == "We cannot find that page"
     assert await shop.count("checkouts") == 0
 
@@ -720,6 +721,7 @@ async def second_shop(shop: Shop, base_url: str = "http://127.0.0.1:8787/t/acme"
     settings = SandboxSettings(base_url=base_url, secret="acme's own")
     await scope.run(rail_settings.save, shop.house.master, "sandbox", settings, {"base_url": base_url})
     await scope.run(_anvil)
+    shop.house.forget_tenants()
     return tenant
 
 
@@ -736,7 +738,7 @@ async def test_a_second_shop_lives_under_its_own_path(shop: Shop, visitor: httpx
     await shop.tier("editor")
     page = await see(visitor, "/t/acme/")
     assert page.one("a", class_="shop").text == "Acme & Sons"
-    assert {link for link in page.links if link.startswith("/")} == {"/t/acme/", "/t/acme/p/anvil"}
+    assert {link for link in page.links if link.startswith("/")} == {"/t/acme/", "/t/acme/account", "/t/acme/p/anvil"}
     await see(visitor, "/p/anvil", 404)
     await see(visitor, "/t/acme/p/editor", 404)
     product = await see(visitor, "/t/acme/p/anvil")
@@ -757,6 +759,7 @@ async def test_a_second_shop_lives_under_its_own_path(shop: Shop, visitor: httpx
     assert waiting_page.heading == "Waiting for your payment"
     assert {link.partition("?")[0] for link in waiting_page.links if link.startswith("/")} == {
         "/t/acme/",
+        "/t/acme/account",
         "/t/acme/p/anvil",
         path,
     }
@@ -770,7 +773,7 @@ async def test_a_shop_that_is_not_there(shop: Shop, visitor: httpx.AsyncClient) 
     for path in ("/t/nobody/", "/t/nobody/p/editor", '/t/"><script>/p/x', "/t/nobody/thanks/chk_1"):
         page = await see(visitor, path, 404)
         assert "There is no such shop here." in page.text
-        assert set(page.links) == {"#main", "/"}
+        assert set(page.links) == {"#main", "/", "/account"}
 
 
 async def test_a_shop_behind_a_prefix_links_to_itself(database_url: str, clock: ManualClock, master: MasterKey) -> None:
@@ -779,7 +782,7 @@ async def test_a_shop_behind_a_prefix_links_to_itself(database_url: str, clock: 
         async with client_of(site_of(shop)) as visitor:
             visitor.base_url = "https://example.test"  # type: ignore[assignment]
             page = await see(visitor, "/p/editor")
-            assert set(page.links) == {"#main", "/prefix/"}
+            assert set(page.links) == {"#main", "/prefix/", "/prefix/account"}
             assert page.form.action.endswith("/prefix/p/editor/buy")
             # The proxy takes the prefix off.
             response = await visitor.post("/p/editor/buy", data=page.form.fields)
