@@ -250,4 +250,4 @@ def test_the_keyboard_is_enough(seller: Seller, tmp_path: Path) -> None:
             assert outline == "solid", seen
             if focused.text == "Buy":
                 break
-        assert seen == ["Skip to the content", "Shop", "price_id", "quantity", "email", "code", "Buy"]
+        assert seen == ["Skip to the content", "Shop", "Account", "price_id", "quantity", "email", "code", "Buy"]

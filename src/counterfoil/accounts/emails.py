@@ -107,6 +107,17 @@ def add(tx: Tx, master: MasterKey, user_id: str, email: str, *, token: str | Non
     return claimed
 
 
+def read(tx: Tx, user_id: str, token: str) -> UserEmail:
+    """The address a link would verify for this user, without using it. Raises Invalid (``bad_token``)."""
+    found = one_time_tokens.look(tx, _PURPOSE, token)
+    if found is None or found[0]["user_id"] != user_id:
+        raise one_time_tokens.bad_token()
+    row = tx.one(_ONE, {"of_user": user_id, "email_id": found[0]["email_id"]})
+    if row is None or (claimed := UserEmail(*row)).verified_at is not None:
+        raise one_time_tokens.bad_token()
+    return claimed
+
+
 def verify(tx: Tx, user_id: str, token: str) -> UserEmail:
     """Take the proof that a letter arrived, from the user who claimed the address.
 

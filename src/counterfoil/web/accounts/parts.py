@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 from urllib.parse import quote
 
 from litestar import Response
 from litestar.datastructures import Cookie
 
+from counterfoil.accounts.types import EmailType
 from counterfoil.http.access import Asker
 from counterfoil.http.problems import route
 from counterfoil.kernel.errors import CounterfoilError, Forbidden, Unauthorized
 from counterfoil.web import words
-from counterfoil.web.render import NOT_INDEXED, NOT_STORED, error_page, page, root_of, see_other
+from counterfoil.web.render import NOT_INDEXED, NOT_STORED, error_page, page, root_of, see_other, to_ourselves
 
 OPEN: dict[str, Any] = {"include_in_schema": False, **route("public", 404)}
 """What a page declares that anybody may open."""
 OWN: dict[str, Any] = {"include_in_schema": False, **route("signed_in", 404, 409)}
 """What a page declares that is about whoever is signed in."""
+
+LETTERS: dict[EmailType, tuple[str, str]] = {
+    "product_updates": ("Product updates", "New versions of what you use, and what changed."),
+    "payment_receipts": ("Payment receipts", "A receipt for each payment."),
+    "marketing": ("Offers", "Discounts, and products you do not have yet."),
+}
+"""The letters people choose, and what they bring."""
 
 # No other site, and no log of another, learns an address that holds a token. Unlike "no-referrer" this lets
 # browsers say where a form comes from, also those that know no Fetch Metadata.
@@ -47,7 +56,7 @@ async def account_page(
         headers=_HEADERS,
         cookies=cookies,
         errors=errors or {},
-        form=form or {},
+        form=defaultdict(str, form or {}),
         **context,
     )
 
