@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from datetime import timedelta
 from typing import Any
 
@@ -302,3 +304,15 @@ def test_handles_tell_nothing_and_differ(master: MasterKey) -> None:
     }
     assert [len(one) for one in handles] == [32] * 4
     assert webauthn.user_handle(master, "ten_a", "usr_a") in handles
+
+
+def test_a_start_does_not_pay_for_passkeys() -> None:
+    """The library that verifies them is imported when the first one is made or shown."""
+    told = subprocess.run(
+        [sys.executable, "-c", "import sys, counterfoil.server; print({'webauthn', 'cbor2'} & set(sys.modules))"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert told.stdout == "set()\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import subprocess
@@ -9,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
@@ -22,31 +23,44 @@ from tests.support.server import Server, serving
 from tests.web import test_browser
 from tests.web.test_browser import CHROMIUM, DRIVER, FLAGS, PATIENCE, PHONE, Browser
 
+from counterfoil.accounts import passwords, users
+from counterfoil.accounts.types import DEFAULT_TENANT
+from counterfoil.db.engines import connect
+from counterfoil.db.tx import Tx
+from counterfoil.kernel.clock import SystemClock
+
 pytestmark = test_browser.pytestmark
 
 EMAIL = "ada@example.com"
+PASSWORD = "fourteen umbrellas in a row"
+
+
+class Place(NamedTuple):
+    """A server, and what a command needs that works beside it."""
+
+    server: Server
+    database_url: str
+
+    @property
+    def home(self) -> str:
+        """Where passkeys work: at a name."""
+        return f"http://localhost:{self.server.port}"
 
 
 @pytest.fixture(scope="module")
-def server(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with databases.fresh("sqlite") as url, serving(url, tmp_path_factory.mktemp("staff")) as opened:
-        opened.database_url = url  # type: ignore[attr-defined]
-        yield opened
+def place(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with databases.fresh("sqlite") as url, serving(url, tmp_path_factory.mktemp("staff")) as server:
+        yield Place(server, url)
 
 
-def home_of(server: Server) -> str:
-    """Where passkeys work: at a name."""
-    return f"http://localhost:{server.port}"
-
-
-def enrollment_link(server: Server, *arguments: str) -> str:
+def enrollment_link(place: Place, *arguments: str) -> str:
     """What whoever runs the server types into a shell, and is told."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("COUNTERFOIL_")}
-    folder = server.log.parent
+    folder = place.server.log.parent
     ours = {
-        "COUNTERFOIL_DATABASE_URL": server.database_url,  # type: ignore[attr-defined]
+        "COUNTERFOIL_DATABASE_URL": place.database_url,
         "COUNTERFOIL_MASTER_KEY_FILE": str(folder / "master.key"),
-        "COUNTERFOIL_PORT": str(server.port),
+        "COUNTERFOIL_PORT": str(place.server.port),
     }
     done = subprocess.run(
         [sys.executable, "-m", "counterfoil.cli.main", "enroll", *arguments],
@@ -56,6 +70,25 @@ def enrollment_link(server: Server, *arguments: str) -> str:
     match = re.search(r"^link    (\S+)$", done.stdout, re.MULTILINE)
     assert match is not None, done.stdout
     return match[1]
+
+
+def give_password(place: Place, email: str, password: str) -> None:
+    """As if its owner had followed the link of a letter."""
+
+    def give(tx: Tx) -> None:
+        user = users.by_email(tx, email)
+        assert user is not None
+        users.set_password(tx, user.id, passwords.hash_(password))
+
+    async def work() -> None:
+        database = connect(place.database_url, SystemClock())
+        try:
+            await database.scope(DEFAULT_TENANT).run(give)
+        finally:
+            await database.close()
+
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        runner.run(work())
 
 
 class StaffBrowser(Browser):
@@ -80,9 +113,9 @@ class StaffBrowser(Browser):
         """The cookie, as a program would send it."""
         return {cookie["name"]: cookie["value"] for cookie in self.driver.get_cookies()}
 
-    def forget(self) -> None:
-        """Another day: no session any more."""
-        self.driver.delete_all_cookies()
+    def sign_out(self, place: Place) -> None:
+        self.open(f"{place.home}/account")
+        self.click("#sign-out")
 
 
 @contextmanager
@@ -106,10 +139,10 @@ def staff_browsing(folder: Path, *, javascript: bool = True) -> Iterator[StaffBr
         driver.quit()
 
 
-def ask(server: Server, method: str, path: str, cookies: dict[str, str], **more: Any) -> httpx.Response:
+def ask(place: Place, method: str, path: str, cookies: dict[str, str], **more: Any) -> httpx.Response:
     """Ask the API with the browser's cookies."""
     header = "; ".join(f"{name}={value}" for name, value in cookies.items())
-    with httpx.Client(base_url=home_of(server), trust_env=False, timeout=30) as client:
+    with httpx.Client(base_url=place.home, trust_env=False, timeout=30) as client:
         return client.request(method, path, headers={"Cookie": header}, **more)
 
 
@@ -130,30 +163,30 @@ def enroll(browser: StaffBrowser, link: str) -> list[str]:
     return browser.read("#codes").split()
 
 
-def test_staff_enrolls_and_signs_in_with_a_passkey(server: Server, tmp_path: Path) -> None:
-    link = enrollment_link(server, EMAIL)
-    assert link.startswith(f"{home_of(server)}/enroll/")
+def test_staff_enrolls_and_signs_in_with_a_passkey(place: Place, tmp_path: Path) -> None:
+    link = enrollment_link(place, EMAIL)
+    assert link.startswith(f"{place.home}/enroll/")
     with staff_browsing(tmp_path) as browser:
         browser.plug_in()
         codes = enroll(browser, link)
         assert len(codes) == 10
-        assert good(ask(server, "GET", "/v1/orders", browser.session())) == {"data": [], "next": None}
+        assert good(ask(place, "GET", "/v1/orders", browser.session())) == {"data": [], "next": None}
 
         # The link is used up.
         browser.open(link)
         assert browser.read("h1") == "We cannot find that page"
 
-        # Another day. The passkey is enough: no address, no password.
-        browser.forget()
-        problem(ask(server, "GET", "/v1/orders", browser.session()), 401, "unauthorized")
-        browser.open(f"{home_of(server)}/sign-in/passkey?next=/account/passkeys")
+        # The passkey is enough to sign in again: no address, no password.
+        browser.sign_out(place)
+        problem(ask(place, "GET", "/v1/orders", browser.session()), 401, "unauthorized")
+        browser.open(f"{place.home}/sign-in/passkey?next=/account/passkeys")
         browser.assert_fits()
         browser.click("form[data-passkey] button")
         assert browser.read("h1") == "Passkeys"
         browser.assert_fits()
         assert browser.read("section h2") == "YubiKey"
         signed_in = browser.session()
-        good(ask(server, "GET", "/v1/orders", signed_in))
+        good(ask(place, "GET", "/v1/orders", signed_in))
 
         # The same key does not become two passkeys.
         browser.wait_for("form.ticket [name=name]").send_keys("The same")
@@ -165,43 +198,59 @@ def test_staff_enrolls_and_signs_in_with_a_passkey(server: Server, tmp_path: Pat
         # Another key does.
         browser.unplug()
         browser.plug_in()
-        browser.open(f"{home_of(server)}/account/passkeys")
+        browser.open(f"{place.home}/account/passkeys")
         browser.wait_for("form.ticket [name=name]").send_keys("Spare")
         browser.click("#add")
         browser.click("form[data-passkey] button")
         names = [one.text for one in browser.driver.find_elements("css selector", "section h2")]
         assert sorted(names) == ["Spare", "YubiKey"]
         assert browser.session() != signed_in
-        problem(ask(server, "GET", "/v1/orders", signed_in), 401, "unauthorized")
+        problem(ask(place, "GET", "/v1/orders", signed_in), 401, "unauthorized")
 
         # The spare key signs in as well.
-        browser.forget()
-        browser.open(f"{home_of(server)}/sign-in/passkey?next=/account/passkeys")
+        browser.sign_out(place)
+        browser.open(f"{place.home}/sign-in/passkey?next=/account/passkeys")
         browser.click("form[data-passkey] button")
-        good(ask(server, "GET", "/v1/orders", browser.session()))
+        good(ask(place, "GET", "/v1/orders", browser.session()))
 
         # Both keys are lost: a recovery code leads to a new one, and to nothing else.
         browser.unplug()
-        browser.forget()
-        browser.open(f"{home_of(server)}/sign-in/passkey")
+        browser.sign_out(place)
+        browser.open(f"{place.home}/sign-in/passkey")
         browser.click("a[href*='/sign-in/recovery']")
         browser.wait_for("#email").send_keys(EMAIL)
         browser.wait_for("#code").send_keys(codes[0])
         browser.assert_fits()
         browser.click("button.main")
         assert browser.read("h1") == "Passkeys"
-        problem(ask(server, "GET", "/v1/orders", browser.session()), 403, "passkey_required")
+        problem(ask(place, "GET", "/v1/orders", browser.session()), 403, "passkey_required")
         browser.plug_in()
         browser.wait_for("form.ticket [name=name]").send_keys("New")
         browser.click("#add")
         browser.click("form[data-passkey] button")
         assert "9 of your recovery codes are left" in browser.read("main")
-        good(ask(server, "GET", "/v1/orders", browser.session()))
+        good(ask(place, "GET", "/v1/orders", browser.session()))
+
+        # A password alone opens nothing of staff's, until the passkey is shown.
+        give_password(place, EMAIL, PASSWORD)
+        browser.sign_out(place)
+        browser.open(f"{place.home}/sign-in")
+        browser.wait_for("#email").send_keys(EMAIL)
+        browser.wait_for("#password").send_keys(PASSWORD)
+        browser.click("button.main")
+        weak = browser.session()
+        problem(ask(place, "GET", "/v1/orders", weak), 403, "passkey_required")
+        browser.click("a[href*='/sign-in/passkey']")
+        assert browser.read("h1") == "Show your passkey"
+        assert "signed in as Ada Lovelace" in browser.read("p.lead")
+        browser.click("form[data-passkey] button")
+        problem(ask(place, "GET", "/v1/orders", weak), 401, "unauthorized")
+        good(ask(place, "GET", "/v1/orders", browser.session()))
         assert [one for one in browser.complaints() if "404" not in one] == []
 
 
-def test_a_canceled_passkey_says_so(server: Server, tmp_path: Path) -> None:
-    link = enrollment_link(server, "bob@example.com", "--role", "ReadOnly")
+def test_a_canceled_passkey_says_so(place: Place, tmp_path: Path) -> None:
+    link = enrollment_link(place, "bob@example.com", "--role", "ReadOnly")
     with staff_browsing(tmp_path) as browser:
         browser.plug_in()
         browser.driver.set_user_verified(False)
@@ -217,19 +266,19 @@ def test_a_canceled_passkey_says_so(server: Server, tmp_path: Path) -> None:
         assert len(browser.read("#codes").split()) == 10
 
 
-def test_at_the_loopback_address_the_page_leads_to_the_name(server: Server, tmp_path: Path) -> None:
+def test_at_the_loopback_address_the_page_leads_to_the_name(place: Place, tmp_path: Path) -> None:
     with staff_browsing(tmp_path) as browser:
-        browser.open(f"{server.url}/sign-in/passkey?next=/account/passkeys")
+        browser.open(f"{place.server.url}/sign-in/passkey?next=/account/passkeys")
         assert browser.read("h1") == "Passkeys belong to a name"
         browser.assert_fits()
         browser.click("a.button")
-        assert browser.driver.current_url == f"{home_of(server)}/sign-in/passkey?next=/account/passkeys"
+        assert browser.driver.current_url == f"{place.home}/sign-in/passkey?next=/account/passkeys"
         assert browser.read("h1") == "Sign in with a passkey"
 
 
-def test_without_javascript_the_pages_say_that_a_passkey_needs_it(server: Server, tmp_path: Path) -> None:
+def test_without_javascript_the_pages_say_that_a_passkey_needs_it(place: Place, tmp_path: Path) -> None:
     with staff_browsing(tmp_path, javascript=False) as browser:
-        browser.open(f"{home_of(server)}/sign-in/passkey")
+        browser.open(f"{place.home}/sign-in/passkey")
         assert "needs JavaScript" in browser.read("p.alarm")
         assert not browser.driver.find_element("css selector", "form[data-passkey] button").is_displayed()
         browser.click("a[href*='/sign-in/recovery']")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 HTML = "text/html"
+LOOPBACK_NAMES = {"localhost", "127.0.0.1", "::1"}
 
 _TYPES = {"style.css": "text/css", "app.js": "text/javascript", "passkeys.js": "text/javascript"}
 _FOR_EVER = "public, max-age=31536000, immutable"
@@ -111,6 +112,16 @@ def policy(form_action: str) -> str:
         "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' https: data:; "
         f"form-action {form_action}; frame-ancestors 'none'; base-uri 'none'"
     )
+
+
+def to_ourselves(request: Asker) -> str:
+    """Where a form may lead that leads to ourselves only.
+
+    On this machine we have two names: passkeys work at ``localhost``, and the shop may be at ``127.0.0.1``. Browsers
+    apply ``form-action`` to the redirects that follow a form, too, and those lead from one to the other.
+    """
+    base = urlsplit(house_of(request).settings.base_url)
+    return f"'self' {base.scheme}://{base.netloc}" if base.hostname in LOOPBACK_NAMES else "'self'"
 
 
 def headers_of(form_action: str) -> dict[str, str]:
