@@ -170,7 +170,9 @@ def test_worker_does_the_jobs_of_servers_that_do_not(
 
     worker.wait_for(jobs_ran)
     assert worker.stop() == 0
-    assert worker.text() == "jobs run here\n"
+    said, *logged = worker.text().splitlines()
+    assert said == "jobs run here"
+    assert {(line["event"], line["level"]) for line in map(json.loads, logged)} <= {("job done", "info")}
     assert server.stop() == 0
 
 

@@ -21,7 +21,7 @@ from counterfoil.accounts.permissions import PERMISSIONS
 from counterfoil.accounts.tables import roles as roles_table
 from counterfoil.accounts.tables import users as users_table
 from counterfoil.accounts.types import DEFAULT_TENANT, Role
-from counterfoil.api.app import API, create_app
+from counterfoil.api.app import API
 from counterfoil.db.schema import mine
 from counterfoil.db.tx import Tx
 from counterfoil.http.declared import Declared, declared_routes
@@ -53,7 +53,6 @@ class Wrong(NamedTuple):
 @pytest.fixture
 async def place(database_url: str, clock: ManualClock, master: MasterKey) -> AsyncIterator[Place]:
     async with opening(database_url, clock, master) as shop:
-        shop.app = create_app(shop.house, PAGES)
         made = {}
         for name, parent in (("msp", None), ("one", "msp"), ("two", "msp"), ("dept", "one"), ("alone", None)):
             body = {"kind": "organization", "name": name, **({"parent_id": made[parent]} if parent else {})}

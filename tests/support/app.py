@@ -21,11 +21,12 @@ import httpx
 import msgspec
 import pytest
 import sqlalchemy as sa
+from litestar import Litestar
 from litestar.types import ASGIApp
 
 from counterfoil.accounts import api_keys
 from counterfoil.accounts.types import DEFAULT_TENANT
-from counterfoil.api.app import create_app
+from counterfoil.api.app import build, move_in
 from counterfoil.db.base import Scope
 from counterfoil.db.schema import metadata
 from counterfoil.db.tx import Tx
@@ -38,10 +39,14 @@ from counterfoil.rails.sandbox.rail import SandboxSettings, sign
 from counterfoil.rails.sandbox.session import Action, SandboxEvent, Session, act, unseal
 from counterfoil.settings import Settings
 from counterfoil.settlement.settle import Settlement, settle
+from counterfoil.web.site import PAGES
 
 ANSWERED = "http://127.0.0.1:8787"
 TRANSACTIONS_OVERLAP = pytest.mark.parametrize("dialect", ["postgresql"])
 """For races that :func:`competitor` runs: on SQLite transactions take turns, and nothing comes between."""
+
+_EMPTY: list[Litestar] = []
+# Applications that were built and whose houses are closed: building one takes longer than most tests.
 
 _ID = re.compile(r"[a-z]{3}_[0-7][0-9a-hjkmnp-tv-z]{25}")
 
@@ -269,10 +274,12 @@ async def opening(database_url: str, clock: ManualClock, master: MasterKey, **se
         async with open_house(made, clock) as house:
             secret = api_keys.new_secret()
             await house.scope(DEFAULT_TENANT).run(api_keys.create, "tests", ["*"], secret=secret)
-            app = create_app(house)
+            built = _EMPTY.pop() if _EMPTY else build(PAGES)
+            app = move_in(built, house)
             key = {"Authorization": f"Bearer {secret}"}
             async with client_of(app) as http, client_of(app, headers=key) as staff:
                 yield Shop(house, app, http, staff)
+            _EMPTY.append(built)
 
 
 def client_of(app: ASGIApp, *, address: str = "127.0.0.1", headers: dict[str, str] | None = None) -> httpx.AsyncClient:

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 from tests.support.app import Shop, client_of, opening
-from tests.web.selling import site_of
 
 from counterfoil.kernel.clock import ManualClock
 from counterfoil.kernel.secrets import MasterKey
@@ -22,12 +21,12 @@ async def shop(database_url: str, clock: ManualClock, master: MasterKey) -> Asyn
 @pytest.fixture
 async def visitor(shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
     """A browser without JavaScript: it keeps cookies and follows nothing by itself."""
-    async with client_of(site_of(shop)) as client:
+    async with client_of(shop.app) as client:
         yield client
 
 
 @pytest.fixture
 async def other_visitor(shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
     """Another browser."""
-    async with client_of(site_of(shop)) as client:
+    async with client_of(shop.app) as client:
         yield client

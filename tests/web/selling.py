@@ -7,24 +7,10 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import httpx
-from litestar.types import ASGIApp
-from tests.support.app import Shop, good
+from tests.support.app import good
 from tests.support.server import Server, mint_key, serving
-
-from counterfoil.api.app import create_app
-from counterfoil.web.site import PAGES
-
-_SITES: WeakKeyDictionary[Shop, ASGIApp] = WeakKeyDictionary()
-
-
-def site_of(shop: Shop) -> ASGIApp:
-    """The whole application of a shop in this process, its pages included; made once, because that takes a while."""
-    if shop not in _SITES:
-        _SITES[shop] = create_app(shop.house, PAGES)
-    return _SITES[shop]
 
 
 class Seller:

@@ -10,7 +10,6 @@ from tests.accounts.organizations import invite, organization, owner_of, roles_a
 from tests.support.app import Shop, good
 from tests.support.people import Person, person
 from tests.web.html import Form, Page
-from tests.web.selling import site_of
 
 from counterfoil.accounts import members, users
 from counterfoil.kernel.clock import ManualClock
@@ -19,7 +18,7 @@ PASSWORD = "plenty of stapled horses"
 
 
 async def visitor_at(shop: Shop, email: str, **fields: object) -> Person:
-    return await person(shop, email, app=site_of(shop), **fields)  # type: ignore[arg-type]
+    return await person(shop, email, app=shop.app, **fields)  # type: ignore[arg-type]
 
 
 async def owner_at(shop: Shop, customer_id: str) -> Person:

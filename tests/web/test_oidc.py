@@ -18,7 +18,6 @@ from tests.peers.oidc_provider import OidcPeer, running_provider
 from tests.support.app import MINUTE, TRANSACTIONS_OVERLAP, Shop, client_of, competitor, good, opening, problem
 from tests.support.people import Person, person
 from tests.web.html import Page
-from tests.web.selling import site_of
 
 from counterfoil.accounts import closing, identities, roles, tenants, users
 from counterfoil.accounts.identities import Proof
@@ -97,12 +96,12 @@ async def who(visitor: httpx.AsyncClient) -> list[tuple[str, str | None]]:
 
 
 def new_visitor(shop: Shop) -> httpx.AsyncClient:
-    return client_of(site_of(shop))
+    return client_of(shop.app)
 
 
 async def someone(shop: Shop, email: str = "ada@example.com", **more: Any) -> Person:
     """Somebody with an account that no provider made, signed in."""
-    made = await person(shop, email, app=site_of(shop), **more)
+    made = await person(shop, email, app=shop.app, **more)
     del made.http.headers["Cookie"]  # in the jar instead, so that the browser can be given others
     made.http.cookies.set("cf_session", made.token, domain="127.0.0.1")
     return made
@@ -396,7 +395,7 @@ async def test_a_state_that_is_none(shop: Shop, visitor: httpx.AsyncClient) -> N
 async def test_a_cookie_that_is_none(shop: Shop, peer: OidcPeer, visitor: httpx.AsyncClient) -> None:
     for cookie in ("", "x", "a" * 32, "%ff%fe", '"quoted"', "ä"):
         header = [("Cookie", f"cf_provider={cookie}".encode())]
-        async with client_of(site_of(shop), headers=header) as strange:  # type: ignore[arg-type]
+        async with client_of(shop.app, headers=header) as strange:  # type: ignore[arg-type]
             failed(await strange.get(agree(peer, await set_out(visitor))), 401, "bad_state")
             assert (await strange.get(START)).status_code == 303
     assert await shop.count("sessions") == 0

@@ -15,7 +15,6 @@ import msgspec
 import pytest
 from tests.support.app import Shop, Sold, client_of, good, opening
 from tests.web.html import Page
-from tests.web.selling import site_of
 
 from counterfoil.accounts import tenants
 from counterfoil.accounts.types import DEFAULT_TENANT
@@ -243,7 +242,7 @@ async def test_a_shop_on_tls_sends_its_cookies_over_tls_only(
 ) -> None:
     async with opening(database_url, clock, master, public_url="https://shop.test") as shop:
         await shop.tier()
-        async with client_of(site_of(shop)) as visitor:
+        async with client_of(shop.app) as visitor:
             visitor.base_url = "https://shop.test"  # type: ignore[assignment]
             first = await visitor.get("/p/editor")
             response = await send(visitor, check(first))
@@ -350,7 +349,7 @@ async def test_a_form_of_another_page_or_browser_buys_nothing(
     page, other = await see(visitor, "/p/editor"), await see(other_visitor, "/p/editor")
     for csrf in ("", "0" * 40, other.form.fields["csrf"], page.form.fields["csrf"][:-1], "é"):
         assert "This form is too old" in check(await send(visitor, page, csrf=csrf), 403).text
-    async with client_of(site_of(shop)) as without_cookies:
+    async with client_of(shop.app) as without_cookies:
         check(await send(without_cookies, page), 403)
     for headers in (
         {"Sec-Fetch-Site": "cross-site"},
@@ -432,7 +431,7 @@ async def test_a_browser_does_not_drown_in_cookies(shop: Shop, visitor: httpx.As
 async def test_too_many_purchases_are_slowed_down(database_url: str, clock: ManualClock, master: MasterKey) -> None:
     async with opening(database_url, clock, master, validations_per_minute=2) as shop:
         await shop.tier()
-        async with client_of(site_of(shop)) as visitor:
+        async with client_of(shop.app) as visitor:
             page = await see(visitor, "/p/editor")
             answers = [await send(visitor, page) for _ in range(3)]
             assert [answer.status_code for answer in answers] == [303, 303, 429]
@@ -490,7 +489,7 @@ async def test_without_a_rail_only_what_is_free_can_be_had(
     async with opening(database_url, clock, master, sandbox=False) as shop:
         await shop.tier("editor", amount=100)
         await shop.tier("viewer", amount=0)
-        async with client_of(site_of(shop)) as visitor:
+        async with client_of(shop.app) as visitor:
             page = await see(visitor, "/p/editor")
             assert not page.forms
             assert "cannot take payments yet" in page.text
@@ -505,7 +504,7 @@ async def waiting(shop: Shop, visitor: httpx.AsyncClient, amount: int = 1000) ->
     """A checkout in USD, and that its page says nothing to strangers whatever happens."""
     checkout_id = await bought(shop, visitor, await shop.tier(amount=amount, asset="USD"))
     yield checkout_id
-    async with client_of(site_of(shop)) as stranger:
+    async with client_of(shop.app) as stranger:
         response = await stranger.get(f"/thanks/{checkout_id}")
     unknown = await visitor.get("/thanks/chk_01aryz6s41tsv4rrffq69g5fav")
     assert check(response).html == check(unknown).html
@@ -645,7 +644,7 @@ async def test_keys_are_shown_for_as_long_as_the_claim_lasts(shop: Shop, visitor
         await play(shop, checkout_id, "pay")
         cookie = {f"cf_claim_{checkout_id[4:]}": visitor.cookies[f"cf_claim_{checkout_id[4:]}"]}
         shop.clock.advance(timedelta(days=30))
-        async with client_of(site_of(shop)) as later:
+        async with client_of(shop.app) as later:
             later.cookies.update(cookie)
             page = await see(later, f"/thanks/{checkout_id}")
     assert not page.keys
@@ -779,7 +778,7 @@ async def test_a_shop_that_is_not_there(shop: Shop, visitor: httpx.AsyncClient) 
 async def test_a_shop_behind_a_prefix_links_to_itself(database_url: str, clock: ManualClock, master: MasterKey) -> None:
     async with opening(database_url, clock, master, public_url="https://example.test/prefix/") as shop:
         await shop.tier()
-        async with client_of(site_of(shop)) as visitor:
+        async with client_of(shop.app) as visitor:
             visitor.base_url = "https://example.test"  # type: ignore[assignment]
             page = await see(visitor, "/p/editor")
             assert set(page.links) == {"#main", "/prefix/", "/prefix/account"}
@@ -864,7 +863,7 @@ async def test_without_sandbox_mode_there_is_no_sandbox(
         opened = await shop.checkout(await shop.tier())
     async with (
         opening(database_url, clock, master, sandbox=False) as shop,
-        client_of(site_of(shop)) as visitor,
+        client_of(shop.app) as visitor,
     ):
         before = await shop.everything()
         await see(visitor, opened["url"], 404)

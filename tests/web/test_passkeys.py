@@ -13,7 +13,6 @@ from tests.support.app import Shop, client_of, problem
 from tests.support.authenticator import Authenticator
 from tests.support.people import person
 from tests.web.html import Page
-from tests.web.selling import site_of
 
 from counterfoil.accounts import enrollment
 
@@ -24,7 +23,7 @@ EMAIL = "ada@example.com"
 @pytest.fixture
 async def browser(shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
     """A browser at the address passkeys belong to."""
-    async with client_of(site_of(shop)) as client:
+    async with client_of(shop.app) as client:
         client.base_url = httpx.URL(HOME)
         yield client
 
@@ -129,6 +128,28 @@ async def test_enrolling_signing_in_and_a_second_passkey(shop: Shop, browser: ht
     assert [one.text for one in (await get(browser, "/account/passkeys")).all("h2")][:2] in (
         ["YubiKey", "Spare"], ["Spare", "YubiKey"],
     )  # fmt: skip
+
+
+async def test_who_has_an_account_becomes_staff_with_it(shop: Shop, browser: httpx.AsyncClient) -> None:
+    known = await person(shop, EMAIL)
+    path = await link(shop, role="ReadOnly")
+    page = await get(browser, path)
+    form = only_form(page, path)
+    assert form.keys() == {"csrf", "name"}
+    making = await send(browser, path, form)
+    assert asked(making)["user"]["displayName"] == "Ada"
+    fields = only_form(making, f"{path}/passkey")
+    credential = json.dumps(Authenticator().make(asked(making)))
+    assert len(codes_on(await send(browser, f"{path}/passkey", {**fields, "credential": credential}))) == 10
+    assert (await shop.row("passkeys"))["user_id"] == known.id
+    assert (await browser.get("/v1/orders")).status_code == 200
+    # A second link finds recovery codes there are already, and shows none.
+    again = await link(shop, role="ReadOnly")
+    making = await send(browser, again, only_form(await get(browser, again), again))
+    fields = only_form(making, f"{again}/passkey")
+    credential = json.dumps(Authenticator().make(asked(making)))
+    answer = await browser.post(f"{again}/passkey", data={**fields, "credential": credential})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/account")
 
 
 async def test_renaming_removing_and_new_codes(shop: Shop, browser: httpx.AsyncClient) -> None:

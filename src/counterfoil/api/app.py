@@ -92,15 +92,11 @@ async def refuse_nul(request: Asker) -> None:
 
 def create_app(house: House, extra: Sequence[Router] = (), *, jobs: bool | None = None) -> ASGIApp:
     """The application over an open house. ``jobs`` overrides the setting of the same name."""
+    return move_in(build(extra), house, jobs=jobs)
 
-    @contextlib.asynccontextmanager
-    async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        async with contextlib.AsyncExitStack() as running:
-            await running.enter_async_context(house.uses.flushing())
-            if house.settings.jobs if jobs is None else jobs:
-                await running.enter_async_context(house.runner().running())
-            yield
 
+def build(extra: Sequence[Router] = ()) -> Litestar:
+    """Every route, and what surrounds them, for no house yet: nearly all the time that an application takes."""
     app = Litestar(
         route_handlers=[*API, *extra],
         guards=[check_access],
@@ -108,17 +104,7 @@ def create_app(house: House, extra: Sequence[Router] = (), *, jobs: bool | None 
         exception_handlers={Exception: handle},
         middleware=[Logged, Measured],
         request_max_body_size=_LARGEST_BODY,
-        state=State(
-            {
-                "house": house,
-                "limits": Limits(house.settings),
-                "throttle": Throttle(house.settings),
-                "hashing": Hashing(),
-                "trusted": Trusted(house.settings),
-                "metrics": Metrics(),
-            }
-        ),
-        lifespan=[lifespan],
+        lifespan=[_living],
         logging_config=None,
         openapi_config=OpenAPIConfig(
             title="Counterfoil",
@@ -130,4 +116,30 @@ def create_app(house: House, extra: Sequence[Router] = (), *, jobs: bool | None 
         ),
     )
     declared_routes(app)  # a route that declares nothing must not be served
+    return app
+
+
+def move_in(app: Litestar, house: House, *, jobs: bool | None = None) -> ASGIApp:
+    """The application over this house, instead of the one it was over before."""
+    app.state = State(
+        {
+            "house": house,
+            "jobs": house.settings.jobs if jobs is None else jobs,
+            "limits": Limits(house.settings),
+            "throttle": Throttle(house.settings),
+            "hashing": Hashing(),
+            "trusted": Trusted(house.settings),
+            "metrics": Metrics(),
+        }
+    )
     return TenantPaths(app)
+
+
+@contextlib.asynccontextmanager
+async def _living(app: Litestar) -> AsyncIterator[None]:
+    house: House = app.state.house
+    async with contextlib.AsyncExitStack() as running:
+        await running.enter_async_context(house.uses.flushing())
+        if app.state.jobs:
+            await running.enter_async_context(house.runner().running())
+        yield

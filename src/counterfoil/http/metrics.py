@@ -29,6 +29,16 @@ class Metrics:
             buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
             registry=self.registry,
         )
+        self._series: dict[tuple[str, int], tuple[Any, Any]] = {}
+
+    def count(self, template: str, status: int, seconds: float) -> None:
+        """Note one request, by its route's template and its answer's status."""
+        series = self._series.get((template, status))
+        if series is None:
+            series = (self.requests.labels(template, str(status)), self.seconds.labels(template))
+            self._series[template, status] = series
+        series[0].inc()
+        series[1].observe(seconds)
 
 
 class Measured:
@@ -36,7 +46,6 @@ class Measured:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._children: dict[tuple[str, int], tuple[Any, Any]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
@@ -55,11 +64,5 @@ class Measured:
         try:
             await self._app(scope, receive, watch)
         finally:
-            template = scope.get("path_template") or "other"
-            children = self._children.get((template, status))
-            if children is None:
-                metrics: Metrics = scope["litestar_app"].state.metrics
-                children = (metrics.requests.labels(template, str(status)), metrics.seconds.labels(template))
-                self._children[template, status] = children
-            children[0].inc()
-            children[1].observe(time.perf_counter() - started)
+            metrics: Metrics = scope["litestar_app"].state.metrics
+            metrics.count(scope.get("path_template") or "other", status, time.perf_counter() - started)

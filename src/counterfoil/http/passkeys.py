@@ -260,6 +260,8 @@ async def begin_enrollment(request: Asker, token: str, first_name: str, last_nam
     challenge = _new_challenge()
     found, known = await scope.run(_begin_enrollment, token, Answer(challenge, token))
     handle = webauthn.user_handle(house.master, scope.tenant, found.user_id)
+    if found.known:
+        first_name, last_name = found.first_name, found.last_name
     named = Named(handle, found.email, f"{first_name} {last_name}".strip())
     options = webauthn.registration_options(party, await _shop(request), named, challenge, known)
     return Asked(options, _expires(scope))
