@@ -9,10 +9,11 @@ from email import message_from_bytes, policy
 from pathlib import Path
 
 import pytest
+from selenium.webdriver.common.by import By
 from tests.support.accounts import OTHER_PASSWORD, PASSWORD
 from tests.support.databases import Databases
 from tests.support.server import Server, serving
-from tests.web.test_browser import CHROMIUM, DESKTOP, DRIVER, NARROW, PATIENCE, Browser, browsing
+from tests.web.test_browser import CHROMIUM, DESKTOP, DRIVER, NARROW, PATIENCE, PHONE, Browser, browsing
 
 pytestmark = [
     pytest.mark.xdist_group("web-browser"),
@@ -124,3 +125,39 @@ def test_signing_up_by_the_letter_and_out_and_in_again(
         browser.open(f"{server.url}/account")
         assert browser.read("h1") == "Sign in"
         assert [one for one in browser.complaints() if "401" not in one and "422" not in one] == []
+
+
+def test_inviting_a_colleague_who_accepts(server: Server, mail: Mailbox, tmp_path: Path) -> None:
+    """Two people, two browsers, an organization: one of them on a telephone and without JavaScript."""
+    with browsing(tmp_path / "owner") as owner, browsing(tmp_path / "phone", PHONE, javascript=False) as colleague:
+        owner.open(f"{server.url}/sign-up")
+        fill(owner, email="grace@example.com", first_name="Grace", last_name="Hopper", organization="Compilers")
+        owner.click("button.main")
+        owner.open(mail.link_to("grace@example.com", "Confirm"))
+        fill(owner, password=PASSWORD)
+        owner.click("button.main")
+        owner.click("a[href='/account/organizations']")
+        owner.click("td a")
+        assert owner.read("h1") == "Compilers"
+        fill(owner, email="linus@example.com")
+        owner.click("form[aria-label='Invite somebody'] button.main")
+        assert "linus@example.com" in owner.read("section[aria-label='linus@example.com']")
+        owner.assert_fits()
+
+        link = mail.link_to("linus@example.com", "Compilers")
+        colleague.open(link)
+        assert colleague.read("h1") == "Join Compilers"
+        assert colleague.read("p.lead") == "You are invited with the role Member."
+        colleague.assert_fits()
+        fill(colleague, first_name="Linus", password=OTHER_PASSWORD)
+        colleague.click("button.main")
+        assert colleague.read("h1") == "Compilers"
+        assert colleague.read("section[aria-label='Linus']").startswith("Linus (you) linus@example.com")
+        assert colleague.driver.find_elements(By.CSS_SELECTOR, "form[aria-label='Invite somebody']") == []
+        colleague.assert_fits()
+        colleague.open(link)
+        assert colleague.read("h1") == "We cannot find that page"
+
+        owner.driver.refresh()
+        assert "Member" in owner.read("section[aria-label='Linus']")
+        assert owner.driver.find_elements(By.CSS_SELECTOR, "section[aria-label='linus@example.com']") == []

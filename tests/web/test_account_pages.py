@@ -18,6 +18,7 @@ from counterfoil.kernel.clock import ManualClock
 from counterfoil.kernel.secrets import MasterKey
 
 ADA = "ada@example.com"
+EVERYTHING = {"marketing": True, "product_updates": True, "payment_receipts": True}
 
 
 @pytest.fixture
@@ -387,15 +388,18 @@ async def test_preferences(shop: Shop, visitor: httpx.AsyncClient) -> None:
     await signed_up(shop, visitor)
     page = await see(visitor, "/account")
     form = form_at(page, "/account/preferences")
-    assert set(form.fields) == {"csrf", "product_updates", "payment_receipts", "marketing"}
-    kept = {"csrf": form.fields["csrf"], "payment_receipts": "yes"}
-    assert leads_to(await visitor.post(form.action, data=kept)) == "/account?done=preferences#letters"
-    form = form_at(await see(visitor, "/account"), "/account/preferences")
-    assert set(form.fields) == {"csrf", "payment_receipts"}
+    # Nobody gets offers who has not asked for them.
+    assert set(form.fields) == {"csrf", "product_updates", "payment_receipts"}
+    for wanted in ({"payment_receipts"}, {"marketing", "product_updates"}, set()):
+        kept = {"csrf": form.fields["csrf"], **dict.fromkeys(wanted, "yes")}
+        assert leads_to(await visitor.post(form.action, data=kept)) == "/account?done=preferences#letters"
+        form = form_at(await see(visitor, "/account"), "/account/preferences")
+        assert set(form.fields) == {"csrf", *wanted}
 
 
 async def test_one_click_unsubscribes_without_signing_in(shop: Shop, visitor: httpx.AsyncClient) -> None:
     bob = await person(shop, "bob@example.com")
+    good(await bob.http.put("/v1/me/email-preferences", json=EVERYTHING))
     url = await unsubscribe_url(shop.house, shop.scope.tenant, bob.id, "marketing")
     assert url.startswith("http://127.0.0.1:8787/unsubscribe/usr_")
     before = await shop.everything()
@@ -412,6 +416,7 @@ async def test_one_click_unsubscribes_without_signing_in(shop: Shop, visitor: ht
 
 async def test_a_mail_program_unsubscribes_in_one_request(shop: Shop) -> None:
     bob = await person(shop, "bob@example.com")
+    good(await bob.http.put("/v1/me/email-preferences", json=EVERYTHING))
     for kind, sent in (
         ("marketing", {"data": {"List-Unsubscribe": "One-Click"}}),
         ("product_updates", {"files": {"List-Unsubscribe": (None, "One-Click")}}),

@@ -19,6 +19,8 @@ from counterfoil.kernel.ids import is_id
 from counterfoil.kernel.secrets import hmac_sha256, same
 
 TYPES: tuple[EmailType, ...] = get_args(EmailType)
+_UNSAID: dict[EmailType, bool] = {"marketing": False, "product_updates": True, "payment_receipts": True}
+"""What holds for whoever has not said otherwise. Offers take consent first (GDPR; ePrivacy Directive, article 13)."""
 _MAC_CHARS = 40
 _TOKEN = re.compile(r"([a-z0-9_]{1,60})\.([a-z_]{1,40})\.([0-9a-f]{40})")
 
@@ -38,7 +40,7 @@ _SET = (
 
 
 class Preferences(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which letters somebody wants. Nobody who has not said so is without them."""
+    """Which letters somebody wants. Who has said nothing gets product updates and receipts, and no offers."""
 
     marketing: bool
     product_updates: bool
@@ -56,7 +58,7 @@ def of_user(tx: Tx, user_id: str) -> Preferences:
     """What a user wants."""
     rows = [EmailPreference(*row) for row in tx.all(_ALL, {"user_id": user_id})]
     said = {row.email_type: row.subscribed for row in rows}
-    return msgspec.convert({name: said.get(name, True) for name in TYPES}, Preferences)
+    return msgspec.convert({name: said.get(name, _UNSAID[name]) for name in TYPES}, Preferences)
 
 
 def wants(tx: Tx, user_id: str, email_type: EmailType) -> bool:
@@ -75,12 +77,12 @@ def set_one(tx: Tx, user_id: str, email_type: EmailType, *, subscribed: bool) ->
     """Note whether a user wants letters of one type; saying it again changes nothing."""
     params = {"of_user": user_id, "of_type": email_type, "wanted": subscribed, "now": tx.now}
     changed = tx.execute(_SET, params) == 1
-    if not changed and not subscribed:  # yes is what we take for granted
+    if not changed and subscribed != _UNSAID[email_type]:
         row = EmailPreference(
             id=tx.new_id("epr"),
             user_id=user_id,
             email_type=email_type,
-            subscribed=False,
+            subscribed=subscribed,
             created_at=tx.now,
             updated_at=tx.now,
         )
