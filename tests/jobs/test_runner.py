@@ -301,7 +301,8 @@ async def test_health_says_which_jobs_nobody_ran(shop: Shop) -> None:
     assert good(await shop.http.get("/health"))["checks"]["jobs"] == {"status": "ok"}
 
 
-async def test_a_runner_in_the_background_ends_with_its_block(shop: Shop) -> None:
+async def test_a_runner_in_the_background_ends_with_its_block(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("counterfoil.jobs.runner.GRACE_SECONDS", 0.1)
     slow = SlowWork()
     async with runner(shop, job("sweep", slow)).running():
         await slow.started.wait()

@@ -132,7 +132,7 @@ async def test_enrolling_signing_in_and_a_second_passkey(shop: Shop, browser: ht
 
 async def test_who_has_an_account_becomes_staff_with_it(shop: Shop, browser: httpx.AsyncClient) -> None:
     known = await person(shop, EMAIL)
-    path = await link(shop, role="ReadOnly")
+    path = await link(shop, role="BillingAdmin")
     page = await get(browser, path)
     form = only_form(page, path)
     assert form.keys() == {"csrf", "name"}
