@@ -26,12 +26,23 @@ from counterfoil.accounts.types import (
     UserEmail,
 )
 from counterfoil.catalog import tables as catalog
-from counterfoil.catalog.types import Benefit, Discount, DiscountRedemption, Price, Product
+from counterfoil.catalog.types import (
+    Benefit,
+    Discount,
+    DiscountBuyer,
+    DiscountRedemption,
+    Price,
+    Product,
+    StockItem,
+    StockReservation,
+)
 from counterfoil.db.schema import metadata
 from counterfoil.events import tables as events
 from counterfoil.events.types import Event, EventSeal
 from counterfoil.exchange import tables as exchange
 from counterfoil.exchange.types import InboxEntry, RailSettings
+from counterfoil.idempotency import tables as idempotency
+from counterfoil.idempotency.types import IdempotencyKey
 from counterfoil.jobs import tables as jobs
 from counterfoil.jobs.types import Job
 from counterfoil.licensing import tables as licensing
@@ -39,9 +50,23 @@ from counterfoil.licensing.types import License, Machine, SigningKey, Validation
 from counterfoil.mail import tables as mail
 from counterfoil.mail.types import Email
 from counterfoil.sales import tables as sales
-from counterfoil.sales.types import Cart, CartLine, Checkout, Order, Payment
+from counterfoil.sales.types import (
+    ArchivedPayment,
+    Cart,
+    CartLine,
+    Checkout,
+    Fulfillment,
+    FulfillmentItem,
+    Order,
+    OrderHistoryEntry,
+    Payment,
+    PaymentReference,
+    Refund,
+)
 from counterfoil.settlement import tables as settlement
 from counterfoil.settlement.types import Grant
+from counterfoil.webhooks import tables as webhooks
+from counterfoil.webhooks.types import Delivery, Sequence, StoredEndpoint
 
 __all__ = ["STRUCTS", "metadata"]
 
@@ -67,11 +92,20 @@ STRUCTS: dict[sa.Table, type[msgspec.Struct]] = {
     catalog.prices: Price,
     catalog.discounts: Discount,
     catalog.discount_redemptions: DiscountRedemption,
+    catalog.discount_buyers: DiscountBuyer,
+    catalog.stock_items: StockItem,
+    catalog.stock_reservations: StockReservation,
     sales.carts: Cart,
     sales.cart_lines: CartLine,
     sales.checkouts: Checkout,
     sales.payments: Payment,
     sales.orders: Order,
+    sales.order_history: OrderHistoryEntry,
+    sales.fulfillments: Fulfillment,
+    sales.fulfillment_items: FulfillmentItem,
+    sales.refunds: Refund,
+    sales.payments_archive: ArchivedPayment,
+    sales.payment_references: PaymentReference,
     settlement.grants: Grant,
     licensing.signing_keys: SigningKey,
     licensing.licenses: License,
@@ -83,5 +117,9 @@ STRUCTS: dict[sa.Table, type[msgspec.Struct]] = {
     events.events: Event,
     events.event_seals: EventSeal,
     mail.emails: Email,
+    webhooks.webhook_endpoints: StoredEndpoint,
+    webhooks.webhook_deliveries: Delivery,
+    webhooks.webhook_sequences: Sequence,
+    idempotency.idempotency_keys: IdempotencyKey,
 }
 """Each table and the struct of its rows: the same names in the same order, without the tenant."""

@@ -56,7 +56,7 @@ class OrderView(msgspec.Struct, frozen=True):
 
     id: str
     source: str
-    checkout_id: str
+    checkout_id: str | None
     status: OrderStatus
     items: list[dict[str, Any]]
     amount: int

@@ -174,9 +174,17 @@ def create(tx: Tx, new: NewDiscount) -> Discount:
         amount=new.amount,
         asset=new.asset,
         product_ids=new.product_ids,
+        price_ids=[],
         tiers=new.tiers,
+        rails=[],
+        stage="checkout",
+        auto_apply=False,
+        recurring=False,
+        max_periods=None,
+        group_id=None,
         customer_id=new.customer_id,
         usage_limit=new.usage_limit,
+        per_customer_limit=None,
         times_used=0,
         starts_at=_moment("starts_at", new.starts_at),
         expires_at=_moment("expires_at", new.expires_at),
@@ -280,6 +288,8 @@ def reduction(discount: Discount, remaining: int, quantity: int) -> int:
             return money.portion(remaining, discount.amount)
         case "flat":
             return min(discount.amount, remaining)
+        case "flat_per_seat":
+            return min(discount.amount * quantity, remaining)
         case "set_price":
             return max(0, remaining - discount.amount * quantity)
         case "free":
@@ -294,6 +304,7 @@ def reserve(tx: Tx, discount: Discount, checkout_id: str, taken: money.Money) ->
         id=tx.new_id("red"),
         discount_id=discount.id,
         checkout_id=checkout_id,
+        buyer=None,
         status="reserved",
         amount=taken.amount,
         asset=taken.asset,

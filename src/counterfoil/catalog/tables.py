@@ -1,6 +1,7 @@
 """The catalog."""
 
 from counterfoil.db.schema import (
+    boolean,
     check,
     index,
     integer,
@@ -37,7 +38,7 @@ benefits = table(
     json("spec"),
     reference("product_id", "products"),
     unique("uq_benefits_product", "product_id", "tier", "kind"),
-    one_of("kind", "license"),
+    one_of("kind", "license", "goods"),
 )
 
 prices = table(
@@ -82,9 +83,17 @@ discounts = table(
     integer("amount"),
     text("asset", null=True),
     json("product_ids"),
+    json("price_ids", default="'[]'"),
     json("tiers"),
+    json("rails", default="'[]'"),
+    text("stage", default="'checkout'"),
+    boolean("auto_apply", default="false"),
+    boolean("recurring", default="false"),
+    integer("max_periods", null=True),
+    text("group_id", null=True),
     text("customer_id", null=True),
     integer("usage_limit", null=True),
+    integer("per_customer_limit", null=True),
     integer("times_used"),
     moment("starts_at", null=True),
     moment("expires_at", null=True),
@@ -94,11 +103,19 @@ discounts = table(
     unique("uq_discounts_code", "code", where="code IS NOT NULL"),
     unique("uq_discounts_margin", "customer_id", where="customer_id IS NOT NULL AND status = 'active'"),
     index("ix_discounts_customer", "customer_id", "id", where="customer_id IS NOT NULL"),
-    one_of("kind", "percentage", "flat", "set_price", "free"),
+    index("ix_discounts_auto", "id", where="auto_apply AND status = 'active'"),
+    index("ix_discounts_group", "group_id", "id", where="group_id IS NOT NULL"),
+    one_of("kind", "percentage", "flat", "flat_per_seat", "set_price", "free"),
+    one_of("stage", "catalog", "checkout"),
     one_of("status", "active", "archived"),
     check("times_used", "times_used >= 0 AND (usage_limit IS NULL OR times_used <= usage_limit)"),
     check("amount", "amount >= 0 AND (kind <> 'percentage' OR amount <= 10000)"),
-    check("asset", "(kind IN ('flat', 'set_price')) = (asset IS NOT NULL)"),
+    check("asset", "(kind IN ('flat', 'flat_per_seat', 'set_price')) = (asset IS NOT NULL)"),
+    check(
+        "limits",
+        "(usage_limit IS NULL OR usage_limit >= 1) AND (per_customer_limit IS NULL OR per_customer_limit >= 1)",
+    ),
+    check("periods", "max_periods IS NULL OR (recurring AND max_periods >= 1)"),
 )
 
 discount_redemptions = table(
@@ -106,6 +123,7 @@ discount_redemptions = table(
     text("id"),
     text("discount_id"),
     text("checkout_id"),
+    text("buyer", null=True),
     text("status"),
     integer("amount"),
     text("asset"),
@@ -113,4 +131,50 @@ discount_redemptions = table(
     unique("uq_discount_redemptions_checkout", "checkout_id", "discount_id"),
     index("ix_discount_redemptions_discount", "discount_id", "id"),
     one_of("status", "reserved", "redeemed", "released"),
+)
+
+# How often each buyer has used a discount that counts them.
+discount_buyers = table(
+    "discount_buyers",
+    text("discount_id"),
+    text("buyer"),
+    integer("times_used"),
+    reference("discount_id", "discounts"),
+    check("times_used", "times_used >= 0"),
+    key=("discount_id", "buyer"),
+)
+
+# Of a product, or of one of its prices where variants are stocked apart.
+stock_items = table(
+    "stock_items",
+    text("id"),
+    text("product_id"),
+    text("price_id", null=True),
+    integer("on_hand"),
+    integer("reserved"),
+    text("policy"),
+    reference("product_id", "products"),
+    reference("price_id", "prices"),
+    unique("uq_stock_items_product", "product_id", where="price_id IS NULL"),
+    unique("uq_stock_items_price", "price_id", where="price_id IS NOT NULL"),
+    index("ix_stock_items_product", "product_id", "id"),
+    one_of("policy", "deny", "allow_backorder"),
+    check("reserved", "reserved >= 0"),
+    check("oversold", "policy = 'allow_backorder' OR reserved <= on_hand"),
+)
+
+stock_reservations = table(
+    "stock_reservations",
+    text("id"),
+    text("stock_item_id"),
+    text("checkout_id"),
+    integer("quantity"),
+    text("status"),
+    moment("expires_at"),
+    reference("stock_item_id", "stock_items"),
+    unique("uq_stock_reservations_checkout", "checkout_id", "stock_item_id"),
+    index("ix_stock_reservations_item", "stock_item_id", "id"),
+    index("ix_stock_reservations_due", "expires_at", where="status = 'active'"),
+    one_of("status", "active", "released", "converted"),
+    check("quantity", "quantity >= 1"),
 )

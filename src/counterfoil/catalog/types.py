@@ -10,7 +10,11 @@ import msgspec
 CatalogStatus = Literal["active", "archived"]
 PriceType = Literal["one_time", "recurring"]
 Interval = Literal["day", "week", "month", "year"]
-DiscountKind = Literal["percentage", "flat", "set_price", "free"]
+DiscountKind = Literal["percentage", "flat", "flat_per_seat", "set_price", "free"]
+DiscountStage = Literal["catalog", "checkout"]
+BenefitKind = Literal["license", "goods"]
+StockPolicy = Literal["deny", "allow_backorder"]
+ReservationStatus = Literal["active", "released", "converted"]
 
 DEFAULT_TIER = "default"
 
@@ -44,13 +48,22 @@ class LicenseSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Feature names, exact and case-sensitive, in this order in the key."""
 
 
+class GoodsSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a goods benefit promises: something that is shipped."""
+
+    sku: str = ""
+    """The seller's own name for it."""
+    weight_grams: int = 0
+    """Of one unit, packed; 0 = not said."""
+
+
 class Benefit(msgspec.Struct, frozen=True):
     """What a tier of a product promises to whoever buys it."""
 
     id: str
     product_id: str
     tier: str
-    kind: Literal["license"]
+    kind: BenefitKind
     spec: dict[str, Any]
     created_at: datetime
     updated_at: datetime
@@ -101,11 +114,26 @@ class Discount(msgspec.Struct, frozen=True):
     asset: str | None
     product_ids: list[str]
     """The products it applies to; empty = all."""
+    price_ids: list[str]
+    """The prices it applies to; empty = all."""
     tiers: list[str]
     """The tiers it applies to; empty = all."""
+    rails: list[str]
+    """The rails it applies on; empty = all."""
+    stage: DiscountStage
+    """Whether it changes what a unit costs, or what the whole cart does."""
+    auto_apply: bool
+    """Whether it applies without being asked for."""
+    recurring: bool
+    """Whether it comes off a subscription's later periods, too."""
+    max_periods: int | None
+    """Off how many periods together; None = all."""
+    group_id: str | None
+    """Of the discounts of one group a cart gets the one that takes off most."""
     customer_id: str | None
     """A standing margin for this customer and all below it; None = for whoever types the code."""
     usage_limit: int | None
+    per_customer_limit: int | None
     times_used: int
     """Reserved and redeemed uses together."""
     starts_at: datetime | None
@@ -122,8 +150,50 @@ class DiscountRedemption(msgspec.Struct, frozen=True):
     id: str
     discount_id: str
     checkout_id: str
+    buyer: str | None
+    """Who is counted for it: a customer's id, or an e-mail address."""
     status: Literal["reserved", "redeemed", "released"]
     amount: int
     asset: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class DiscountBuyer(msgspec.Struct, frozen=True):
+    """How often one buyer has used one discount."""
+
+    discount_id: str
+    buyer: str
+    times_used: int
+    """Reserved and redeemed uses together."""
+    created_at: datetime
+    updated_at: datetime
+
+
+class StockItem(msgspec.Struct, frozen=True):
+    """How much there is of a product, or of one of its prices."""
+
+    id: str
+    product_id: str
+    price_id: str | None
+    """The variant it is of; None = whatever of the product has no stock of its own."""
+    on_hand: int
+    """What lies on the shelf; below 0, what is owed."""
+    reserved: int
+    """How much of that open checkouts hold."""
+    policy: StockPolicy
+    created_at: datetime
+    updated_at: datetime
+
+
+class StockReservation(msgspec.Struct, frozen=True):
+    """What a checkout holds of a stock item until it is paid or over."""
+
+    id: str
+    stock_item_id: str
+    checkout_id: str
+    quantity: int
+    status: ReservationStatus
+    expires_at: datetime
     created_at: datetime
     updated_at: datetime

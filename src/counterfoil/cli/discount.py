@@ -27,6 +27,8 @@ def _worth(discount: Discount) -> str:
             return f"{discount.amount / 100:g} % off"
         case "flat":
             return f"{amount(discount.amount, discount.asset or '')} off"
+        case "flat_per_seat":
+            return f"{amount(discount.amount, discount.asset or '')} off each"
         case "set_price":
             return f"for {amount(discount.amount, discount.asset or '')}"
         case "free":

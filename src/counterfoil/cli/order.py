@@ -79,4 +79,5 @@ def show(
 
 def _parts(tx: Tx, order_id: str) -> OrderParts:
     order = orders.get(tx, order_id)
-    return OrderParts(order, licenses.of_order(tx, order.id), payments.of_checkout(tx, order.checkout_id))
+    paid = payments.of_checkout(tx, order.checkout_id) if order.checkout_id else []
+    return OrderParts(order, licenses.of_order(tx, order.id), paid)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-HEAD = "0002_accounts"
+HEAD = "0003_commerce"
 """The newest migration: what this version of the program needs."""
 
 SCRIPTS = Path(__file__).parent / "migrations"

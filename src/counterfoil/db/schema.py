@@ -82,9 +82,13 @@ def table(name: str, *items: sa.schema.SchemaItem, updated: bool = True, key: Se
     return sa.Table(name, metadata, *columns)
 
 
-def text(name: str, *, null: bool = False) -> sa.Column[str]:
-    """A text column."""
-    return sa.Column(name, sa.Text, nullable=null)
+def text(name: str, *, null: bool = False, default: str | None = None) -> sa.Column[str]:
+    """A text column. ``default``: what stands there when a server of an earlier version adds a row, as SQL."""
+    return sa.Column(name, sa.Text, nullable=null, server_default=_default(default))
+
+
+def _default(sql: str | None) -> sa.TextClause | None:
+    return None if sql is None else sa.text(sql)
 
 
 def path(name: str) -> sa.Column[str]:
@@ -92,14 +96,14 @@ def path(name: str) -> sa.Column[str]:
     return sa.Column(name, sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False)
 
 
-def integer(name: str, *, null: bool = False) -> sa.Column[int]:
-    """A 64-bit integer column: amounts, counts, seconds."""
-    return sa.Column(name, sa.BigInteger, nullable=null)
+def integer(name: str, *, null: bool = False, default: str | None = None) -> sa.Column[int]:
+    """A 64-bit integer column: amounts, counts, seconds. ``default`` as in :func:`text`."""
+    return sa.Column(name, sa.BigInteger, nullable=null, server_default=_default(default))
 
 
-def boolean(name: str) -> sa.Column[bool]:
-    """A yes or no."""
-    return sa.Column(name, sa.Boolean, nullable=False)
+def boolean(name: str, *, default: str | None = None) -> sa.Column[bool]:
+    """A yes or no. ``default`` as in :func:`text`."""
+    return sa.Column(name, sa.Boolean, nullable=False, server_default=_default(default))
 
 
 def moment(name: str, *, null: bool = False) -> sa.Column[datetime]:
@@ -107,14 +111,19 @@ def moment(name: str, *, null: bool = False) -> sa.Column[datetime]:
     return sa.Column(name, Timestamp, nullable=null)
 
 
-def json(name: str, *, null: bool = False) -> sa.Column[Any]:
-    """Structured data."""
-    return sa.Column(name, JSON, nullable=null)
+def json(name: str, *, null: bool = False, default: str | None = None) -> sa.Column[Any]:
+    """Structured data. ``default`` as in :func:`text`."""
+    return sa.Column(name, JSON, nullable=null, server_default=_default(default))
 
 
 def binary(name: str) -> sa.Column[bytes]:
     """Bytes: sealed secrets."""
     return sa.Column(name, sa.LargeBinary, nullable=False)
+
+
+def optional_binary(name: str) -> sa.Column[bytes | None]:
+    """Bytes that may be missing."""
+    return sa.Column(name, sa.LargeBinary, nullable=True)
 
 
 def reference(column: str, target: str) -> sa.ForeignKeyConstraint:

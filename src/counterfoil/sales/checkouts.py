@@ -1,6 +1,6 @@
 """Operations on checkouts, and their state machine.
 
-A checkout's status only ever moves up this ladder: open, processing, expired, failed, settled. Reports
+A checkout's status only ever moves up this ladder: open, processing, expired, canceled, failed, settled. Reports
 from a rail repeat and arrive in any order; because each move is a condition of its UPDATE, a late
 ``expired`` never overwrites ``settled``, and every order of the same reports ends in the same place.
 """
@@ -21,7 +21,7 @@ from counterfoil.kernel.paging import Page, page_of
 from counterfoil.sales.tables import cart_lines, checkouts
 from counterfoil.sales.types import CartLine, Checkout, CheckoutStatus
 
-_RANK = {"open": 0, "processing": 1, "expired": 2, "failed": 3, "settled": 4}
+_RANK = {"open": 0, "processing": 1, "expired": 2, "canceled": 3, "failed": 4, "settled": 5}
 
 _GET = sa.select(*columns(checkouts)).where(mine(checkouts), checkouts.c.id == sa.bindparam("id"))
 _BY_KEY = sa.select(*columns(checkouts)).where(
@@ -168,6 +168,7 @@ def create(
         email=email,
         note=note,
         return_url=return_url,
+        shipping=None,
         idempotency_key=idempotency_key,
         request_hash=request_hash,
         rail_final=False,

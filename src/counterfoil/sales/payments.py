@@ -75,6 +75,8 @@ def add_if_new(
         customer_id=customer_id,
         payer=payer,
         amount=money.amount,
+        refund_reserved=0,
+        refunded=0,
         asset=money.asset,
         status=status,
         details=details,

@@ -152,6 +152,12 @@ def save(
         tax_total=0,
         total=subtotal - discount_total,
         country=country,
+        rail=None,
+        code=None,
+        email=None,
+        status="open",
+        paid_by=None,
+        paid_at=None,
         expires_at=tx.now + holds_for,
         metadata=metadata,
         created_at=tx.now,
@@ -173,6 +179,7 @@ def save(
             total=line.subtotal - line.discount_total,
             discounts=line.discounts,
             benefits=line.benefits,
+            metadata={},
             created_at=tx.now,
         )
         for position, line in enumerate(lines)

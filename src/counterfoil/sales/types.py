@@ -7,10 +7,26 @@ from typing import Any, Literal
 
 import msgspec
 
-CheckoutStatus = Literal["open", "processing", "settled", "expired", "failed"]
+CartStatus = Literal["open", "paid"]
+CheckoutStatus = Literal["open", "processing", "settled", "expired", "canceled", "failed"]
 PaymentStatus = Literal["settled", "underpaid", "overpaid", "late", "unmatched"]
 Resolution = Literal["accepted", "dismissed"]
-OrderStatus = Literal["paid"]
+OrderStatus = Literal[
+    "created",
+    "paid",
+    "processing",
+    "partially_fulfilled",
+    "fulfilled",
+    "shipped",
+    "delivered",
+    "canceled",
+    "refunded",
+]
+FulfillmentStatus = Literal["pending", "shipped", "delivered", "canceled"]
+RefundKind = Literal["refund", "credit", "chargeback"]
+RefundType = Literal["full", "partial", "tax", "proration"]
+RefundStatus = Literal["pending", "approved", "denied", "processing", "processed", "failed"]
+GrantsPolicy = Literal["keep", "suspend", "revoke"]
 
 
 class Cart(msgspec.Struct, frozen=True):
@@ -24,6 +40,15 @@ class Cart(msgspec.Struct, frozen=True):
     tax_total: int
     total: int
     country: str | None
+    rail: str | None
+    """The rail it was priced for; None = any."""
+    code: str | None
+    """The code that was typed for it."""
+    email: str | None
+    status: CartStatus
+    paid_by: str | None
+    """Who paid: a customer's id, or the payer as the rail names it."""
+    paid_at: datetime | None
     expires_at: datetime
     metadata: dict[str, Any]
     created_at: datetime
@@ -46,6 +71,7 @@ class CartLine(msgspec.Struct, frozen=True):
     total: int
     discounts: list[dict[str, Any]]
     benefits: list[dict[str, Any]]
+    metadata: dict[str, Any]
     created_at: datetime
 
 
@@ -65,6 +91,8 @@ class Checkout(msgspec.Struct, frozen=True):
     email: str | None
     note: str | None
     return_url: str | None
+    shipping: dict[str, Any] | None
+    """Where goods go."""
     idempotency_key: str | None
     request_hash: str | None
     rail_final: bool
@@ -87,6 +115,10 @@ class Payment(msgspec.Struct, frozen=True):
     customer_id: str | None
     payer: str | None
     amount: int
+    refund_reserved: int
+    """Of the amount, what refunds that are under way or done claim."""
+    refunded: int
+    """Of the amount, what was given back."""
     asset: str
     status: PaymentStatus
     details: dict[str, Any]
@@ -104,15 +136,128 @@ class Order(msgspec.Struct, frozen=True):
     id: str
     source: str
     purchase_reference: str
-    checkout_id: str
+    checkout_id: str | None
     customer_id: str | None
+    user_id: str | None
     status: OrderStatus
     items: list[dict[str, Any]]
     amount: int
+    refunded: int
+    """Of the amount, what was given back."""
     asset: str
     discount_total: int
     tax_total: int
     email: str | None
+    shipping: dict[str, Any] | None
+    metadata: dict[str, Any]
+    status_updated_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class OrderHistoryEntry(msgspec.Struct, frozen=True):
+    """One step of an order. Never changed."""
+
+    id: str
+    order_id: str
+    from_status: OrderStatus
+    to_status: OrderStatus
+    note: str
+    actor_kind: str
+    actor_id: str | None
+    created_at: datetime
+
+
+class Fulfillment(msgspec.Struct, frozen=True):
+    """One parcel of an order."""
+
+    id: str
+    order_id: str
+    status: FulfillmentStatus
+    carrier: str
+    tracking_number: str
+    tracking_url: str | None
+    shipped_at: datetime | None
+    delivered_at: datetime | None
     metadata: dict[str, Any]
     created_at: datetime
     updated_at: datetime
+
+
+class FulfillmentItem(msgspec.Struct, frozen=True):
+    """How much of an order's line a parcel holds."""
+
+    fulfillment_id: str
+    line: int
+    quantity: int
+    created_at: datetime
+
+
+class Refund(msgspec.Struct, frozen=True):
+    """Money to give back: asked for, decided, given."""
+
+    id: str
+    payment_id: str
+    order_id: str | None
+    kind: RefundKind
+    type: RefundType
+    rail: str
+    amount: int
+    asset: str
+    recipient: str | None
+    """Where the money goes, on rails that do not know by themselves."""
+    status: RefundStatus
+    reason: str
+    grants_policy: GrantsPolicy
+    """What becomes of what the order gave, once the money is back."""
+    restock: list[dict[str, Any]]
+    """What goes back on the shelf: ``line`` and ``quantity``."""
+    requested_by: str
+    approved_by: str | None
+    """Who approved or denied it."""
+    processed_by: str | None
+    rail_reference: str | None
+    """The rail's name for the money that went back; what a person gives where they paid by hand."""
+    attempts: int
+    next_attempt_at: datetime | None
+    claimed_by: str | None
+    claimed_until: datetime | None
+    error: str | None
+    expires_at: datetime | None
+    processed_at: datetime | None
+    metadata: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+
+
+class ArchivedPayment(msgspec.Struct, frozen=True):
+    """A payment moved out of the way."""
+
+    id: str
+    rail: str
+    reference: str
+    checkout_id: str | None
+    customer_id: str | None
+    payer: str | None
+    amount: int
+    refund_reserved: int
+    refunded: int
+    asset: str
+    status: PaymentStatus
+    details: dict[str, Any]
+    occurred_at: datetime
+    resolved_at: datetime | None
+    resolution: Resolution | None
+    resolution_note: str | None
+    archived_at: datetime
+    created_at: datetime
+    updated_at: datetime
+
+
+class PaymentReference(msgspec.Struct, frozen=True):
+    """What keeps an archived payment from being taken for a new one."""
+
+    rail: str
+    reference: str
+    payment_id: str
+    created_at: datetime

@@ -21,6 +21,6 @@ grants = table(
     unique("uq_grants_order_line", "order_id", "line", "unit", "kind"),
     index("ix_grants_customer", "customer_id", "id", where="customer_id IS NOT NULL"),
     index("ix_grants_object", "object_id"),
-    one_of("kind", "license"),
+    one_of("kind", "license", "goods"),
     one_of("status", "active", "suspended", "revoked", "expired"),
 )

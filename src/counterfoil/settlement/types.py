@@ -12,14 +12,14 @@ class Grant(msgspec.Struct, frozen=True):
     """A benefit given by one unit of one line of one order."""
 
     id: str
-    kind: Literal["license"]
+    kind: Literal["license", "goods"]
     customer_id: str | None
     product_id: str
     order_id: str
     line: int
     unit: int
     object_id: str
-    """What was given: the license's id."""
+    """What was given: the license's id, or the order's own where it is goods."""
     status: Literal["active", "suspended", "revoked", "expired"]
     starts_at: datetime
     ends_at: datetime | None

@@ -1,0 +1,1 @@
+"""Floor 4: requests that may be sent again."""
