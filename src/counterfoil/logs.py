@@ -7,9 +7,22 @@ import re
 import sys
 from typing import Any
 
-import structlog
-
 from counterfoil.settings import Settings
+
+# structlog imports Rich, where it is installed, for tracebacks in color: 10 MB of memory and 50 ms of every start.
+# Only what draws on a terminal needs it, and imports it then.
+_hidden = sys.modules.get("rich")
+sys.modules["rich"] = None  # type: ignore[assignment] # which makes importing it an ImportError
+try:
+    import structlog
+    from structlog import get_logger
+    from structlog.contextvars import bind_contextvars, unbind_contextvars
+finally:
+    del sys.modules["rich"]
+    if _hidden is not None:
+        sys.modules["rich"] = _hidden
+
+__all__ = ["bind_contextvars", "get_logger", "hide_secrets", "set_up", "unbind_contextvars"]
 
 _SECRET_NAMES = re.compile(
     r"secret|password|token|authorization|api_key|license_key|master|claim|cookie|signature", re.IGNORECASE

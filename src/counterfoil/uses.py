@@ -7,13 +7,12 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Literal
 
-import structlog
-
 from counterfoil.accounts import api_keys, sessions
 from counterfoil.db.base import Database
 from counterfoil.kernel.errors import Unavailable
+from counterfoil.logs import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _FLUSH_SECONDS = 10.0
 

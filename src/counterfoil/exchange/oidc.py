@@ -16,7 +16,6 @@ from typing import Any, Generic, NoReturn, TypeVar
 from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit, urlunsplit
 
 import msgspec
-import structlog
 
 from counterfoil.accounts.identities import Proof
 from counterfoil.exchange.client import RailClient
@@ -24,6 +23,7 @@ from counterfoil.kernel.clock import Clock, to_seconds
 from counterfoil.kernel.errors import Invalid, NotFound, Unauthorized, Unavailable
 from counterfoil.kernel.secrets import same
 from counterfoil.kernel.text import clean_line, normalize_email
+from counterfoil.logs import get_logger
 from counterfoil.rails.base import HttpRequest, HttpResponse, RailUnavailable
 from counterfoil.settings import OidcProvider, is_safe_url
 
@@ -41,7 +41,7 @@ _OUR_FAULT = ("invalid_client", "unauthorized_client", "unsupported_grant_type",
 _GOOGLE = "https://accounts.google.com"
 _MOST_NAME = 200
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 T = TypeVar("T")
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import structlog
-
 from counterfoil.db.base import Scope
 from counterfoil.db.tx import Tx
 from counterfoil.exchange.checkouts import find_on_rail
@@ -13,6 +11,7 @@ from counterfoil.exchange.client import RailClient
 from counterfoil.exchange.rails import RAILS, Connection, Rails
 from counterfoil.exchange.webhooks import ask
 from counterfoil.kernel.errors import NotFound
+from counterfoil.logs import get_logger
 from counterfoil.rails.base import CheckoutReport, RailRefused, RailUnavailable
 from counterfoil.sales import checkouts
 from counterfoil.sales.types import Checkout
@@ -21,7 +20,7 @@ from counterfoil.settlement.settle import settle
 QUIET = timedelta(minutes=1)
 """A checkout that its rail spoke of within this long is not asked about."""
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 async def reconcile(scope: Scope, rails: Rails, client: RailClient) -> int:

@@ -6,11 +6,12 @@ import re
 import secrets
 import time
 
-import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-_log = structlog.get_logger("counterfoil.http")
+from counterfoil.logs import bind_contextvars, get_logger, unbind_contextvars
+
+_log = get_logger("counterfoil.http")
 _GIVEN = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 
 
@@ -27,7 +28,7 @@ class Logged:
             return
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         request_id = given if _GIVEN.fullmatch(given) else secrets.token_hex(8).encode()
-        structlog.contextvars.bind_contextvars(request_id=request_id.decode())
+        bind_contextvars(request_id=request_id.decode())
         started = time.perf_counter()
         status = 500
 
@@ -48,4 +49,4 @@ class Logged:
                 status=status,
                 ms=round((time.perf_counter() - started) * 1000, 1),
             )
-            structlog.contextvars.unbind_contextvars("request_id")
+            unbind_contextvars("request_id")

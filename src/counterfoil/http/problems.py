@@ -6,16 +6,16 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
-import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.datastructures import ResponseSpec
 
 from counterfoil.kernel.errors import CounterfoilError, FieldError, Invalid, TooManyRequests
+from counterfoil.logs import get_logger
 
 PROBLEM = "application/problem+json"
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):

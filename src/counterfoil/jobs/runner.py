@@ -15,7 +15,6 @@ from datetime import timedelta
 
 import msgspec
 import sqlalchemy as sa
-import structlog
 
 from counterfoil.db.base import Database, DatabaseUnavailable, Scope
 from counterfoil.db.schema import mine
@@ -23,8 +22,9 @@ from counterfoil.db.tx import Tx
 from counterfoil.events.types import Actor
 from counterfoil.jobs.tables import jobs
 from counterfoil.jobs.types import Job
+from counterfoil.logs import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _LONGEST = timedelta(minutes=5)
 _TICK_SECONDS = 1.0

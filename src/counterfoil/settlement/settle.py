@@ -97,8 +97,9 @@ def _add_payments(tx: Tx, report: CheckoutReport, checkout: Checkout) -> list[Pa
     for fact in report.payments:
         provisional = Payment(
             id="", rail="", reference="", checkout_id=None, customer_id=None, payer=None, amount=fact.amount.amount,
-            refund_reserved=0, refunded=0, asset=fact.amount.asset, status="unmatched", details={}, occurred_at=fact.occurred_at, resolved_at=None,
-            resolution=None, resolution_note=None, created_at=tx.now, updated_at=tx.now,
+            refund_reserved=0, refunded=0, asset=fact.amount.asset, status="unmatched", details={},
+            occurred_at=fact.occurred_at, resolved_at=None, resolution=None, resolution_note=None,
+            created_at=tx.now, updated_at=tx.now,
         )  # fmt: skip
         alone = payments.judge(
             [provisional],

@@ -6,18 +6,17 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-import structlog
-
 from counterfoil.db.base import Database, Scope
 from counterfoil.events.types import Actor
 from counterfoil.exchange.letters.sender import MOST, Sender
+from counterfoil.logs import get_logger
 
 GRACE_SECONDS = 10
 """How long letters in hand may take when the process stops."""
 _ROUND_SECONDS = 1.0
 """How long the job that sends letters looks on."""
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Postman:

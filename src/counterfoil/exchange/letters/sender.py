@@ -10,8 +10,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import structlog
-
 from counterfoil.accounts import tenants
 from counterfoil.accounts.types import DEFAULT_TENANT
 from counterfoil.db.base import Scope
@@ -20,11 +18,12 @@ from counterfoil.exchange.letters.message import Message, build
 from counterfoil.exchange.letters.rendering import render
 from counterfoil.exchange.letters.transport import Postponed, Refused, Transport, Uncertain
 from counterfoil.kernel.secrets import MasterKey
+from counterfoil.logs import get_logger
 from counterfoil.mail import outgoing
 from counterfoil.mail.types import Email
 from counterfoil.settings import Settings
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 AT_ONCE = 4
 """Connections of this process to the mail server, for all tenants together."""
