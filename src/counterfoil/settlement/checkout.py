@@ -22,6 +22,7 @@ from counterfoil.rails.base import CheckoutReport, PaymentFact
 from counterfoil.sales import checkouts, quotes
 from counterfoil.sales.quotes import PricedLine, WantedLine
 from counterfoil.sales.types import CartLine, Checkout
+from counterfoil.settlement import holds
 from counterfoil.settlement.settle import settle
 
 FREE = "free"
@@ -213,14 +214,14 @@ def _gift(tx: Tx, checkout: Checkout) -> CheckoutReport:
 
 
 def expire_due(tx: Tx, *, limit: int = 200) -> int:
-    """Expire checkouts whose time is over, and give their discounts back; how many."""
+    """Expire checkouts whose time is over, and give back what they hold; how many."""
     expired = checkouts.expire_due(tx, limit=limit)
     for checkout_id in expired:
-        discounts.release(tx, checkout_id)
+        holds.release(tx, checkout_id)
     return len(expired)
 
 
 def give_up(tx: Tx, checkout_id: str, *, why: str) -> None:
-    """End a checkout that its rail refused, and give its discount back."""
+    """End a checkout that its rail refused, and give back what it holds."""
     if checkouts.fail(tx, checkout_id, why=why):
-        discounts.release(tx, checkout_id)
+        holds.release(tx, checkout_id)

@@ -12,7 +12,6 @@ from typing import Literal
 
 import msgspec
 
-from counterfoil.catalog import discounts
 from counterfoil.catalog.types import LicenseSpec
 from counterfoil.db.tx import Tx
 from counterfoil.kernel.errors import Conflict
@@ -22,6 +21,7 @@ from counterfoil.rails.base import CheckoutReport
 from counterfoil.sales import checkouts, orders, payments
 from counterfoil.sales.checkouts import CheckoutWithLines
 from counterfoil.sales.types import CartLine, Checkout, Order, Payment
+from counterfoil.settlement import holds
 from counterfoil.settlement.tables import grants
 from counterfoil.settlement.types import Grant
 
@@ -85,7 +85,7 @@ def _settle_known(tx: Tx, report: CheckoutReport, found: CheckoutWithLines) -> S
     else:
         status = checkouts.move(tx, checkout, report.state, paid=paid, rail_final=report.final)
     if status in {"expired", "failed"} and checkout.status not in {"expired", "failed"}:
-        discounts.release(tx, checkout.id)
+        holds.release(tx, checkout.id)
     if fresh or order is not None:  # becoming an order changes the verdict on money that came before
         _judge(tx, checkout, fresh, fulfilled=fulfilled)
     return Settlement("settled" if fulfilled else "waiting", checkout.id, order)
@@ -140,11 +140,11 @@ def _judge(tx: Tx, checkout: Checkout, fresh: list[Payment], *, fulfilled: bool)
 def fulfill(tx: Tx, found: CheckoutWithLines, *, insist: bool = False) -> Order | None:
     """Make the order of a paid checkout and give what it promised.
 
-    None when a discount that made the price was given back meanwhile and none is left, unless a person
-    insists on honoring it.
+    None when something it held was given back meanwhile and none is left (a use of the discount that made the
+    price), unless a person insists on honoring it.
     """
     checkout, lines = found.checkout, found.lines
-    if any(line.discounts for line in lines) and not discounts.redeem(tx, checkout.id) and not insist:
+    if any(line.discounts for line in lines) and not holds.keep(tx, checkout.id) and not insist:
         return None
     order = orders.create(tx, checkout, lines)
     if order is None:
