@@ -15,11 +15,19 @@ PERMISSIONS = {
     "products:write": "Make and change products, prices and benefits.",
     "discounts:read": "See discounts and margins.",
     "discounts:write": "Make and archive discounts and margins.",
+    "stock:read": "See stock and what checkouts hold of it.",
+    "stock:write": "Count stock.",
+    "carts:read": "See priced carts.",
+    "carts:write": "Price carts, and say that they are paid.",
     "checkouts:read": "See attempts to pay.",
     "checkouts:write": "Buy for a customer.",
     "orders:read": "See what was bought.",
+    "orders:write": "Move orders on, and ship them.",
     "payments:read": "See what was paid.",
     "payments:write": "Resolve payments that need a person.",
+    "refunds:read": "See what is given back.",
+    "refunds:write": "Ask for money back.",
+    "refunds:approve": "Approve and deny refunds.",
     "invoices:read": "See invoices.",
     "invoices:pay": "Pay invoices.",
     "subscriptions:read": "See subscriptions.",
@@ -49,6 +57,8 @@ PERMISSIONS = {
     "api_keys:write": "Make and revoke API keys.",
     "rails:read": "See which rails are connected.",
     "rails:write": "Connect and disconnect rails.",
+    "webhooks:read": "See where news goes, and what became of it.",
+    "webhooks:write": "Say where news goes, and send it again.",
     "emails:read": "See letters on their way out.",
     "emails:write": "Send letters again, or not at all.",
     "events:read": "Read the record.",
@@ -71,7 +81,7 @@ BUNDLES = {
         }
     ),
     "billing_view": frozenset(
-        {"orders:read", "payments:read", "checkouts:read", "invoices:read", "subscriptions:read"}
+        {"orders:read", "payments:read", "refunds:read", "checkouts:read", "invoices:read", "subscriptions:read"}
     ),
     "invoices": frozenset({"invoices:read", "invoices:pay"}),
     "vault_create": frozenset({"vaults:create"}),
@@ -101,7 +111,8 @@ ROLES = {
     "ReadOnly": BuiltIn(["vault_read"], "View only"),
     OWNER: BuiltIn(
         [
-            "customer_admin", "billing_view", "invoices", "checkouts:write", "subscriptions:write",
+            "customer_admin", "billing_view", "invoices", "checkouts:write", "refunds:write",
+            "subscriptions:write",
             "api_keys:read", "api_keys:write", "vault_create", "vault_read", "vault_write", "agent_create",
             "device_enroll",
         ],
@@ -121,7 +132,7 @@ _READS = sorted(name for name in ALL - A_LA_CARTE if name.endswith(":read"))
 KEY_ROLES = {
     "read-only": _READS,
     "license-issuer": [*_READS, "licenses:write"],
-    "support": [*_READS, "subscriptions:write", "machines:write"],
+    "support": [*_READS, "orders:write", "refunds:write", "subscriptions:write", "machines:write"],
     "merchant-onboard": [*_READS, "products:write", "licenses:write"],
     "full-admin": sorted(ALL - A_LA_CARTE),
 }
