@@ -310,6 +310,7 @@ async def test_an_order_in_every_detail(shop: Shop) -> None:
         "purchase_reference": opened["id"],
         "checkout_id": opened["id"],
         "customer_id": None,
+        "user_id": None,
         "status": "paid",
         "items": [
             {
@@ -324,11 +325,14 @@ async def test_an_order_in_every_detail(shop: Shop) -> None:
             }
         ],
         "amount": 18_900,
+        "refunded": 0,
         "asset": "SAT",
         "discount_total": 2_100,
         "tax_total": 0,
         "email": "ann@x.example",
+        "shipping": None,
         "metadata": {},
+        "status_updated_at": now,
         "created_at": now,
         "updated_at": now,
     }
@@ -339,6 +343,8 @@ async def test_an_order_in_every_detail(shop: Shop) -> None:
         "checkout_id": opened["id"],
         "customer_id": None,
         "payer": "sandbox-tester",
+        "refund_reserved": 0,
+        "refunded": 0,
         "amount": 18_900,
         "asset": "SAT",
         "status": "settled",

@@ -132,7 +132,7 @@ _READS = sorted(name for name in ALL - A_LA_CARTE if name.endswith(":read"))
 KEY_ROLES = {
     "read-only": _READS,
     "license-issuer": [*_READS, "licenses:write"],
-    "support": [*_READS, "orders:write", "refunds:write", "subscriptions:write", "machines:write"],
+    "support": [*_READS, "subscriptions:write", "machines:write"],
     "merchant-onboard": [*_READS, "products:write", "licenses:write"],
     "full-admin": sorted(ALL - A_LA_CARTE),
 }
