@@ -18,7 +18,7 @@ from counterfoil.kernel.clock import ManualClock
 from counterfoil.kernel.secrets import MasterKey
 from counterfoil.kernel.signing import PrivateKey
 from counterfoil.licensing import signing_keys
-from tests.support.databases import Databases, Dialect
+from tests.support.databases import Databases, Dialect, in_memory_folder
 from tests.support.network import stay_on_loopback, take_refused
 from tests.support.postgres import URL_VARIABLE, PostgresServer
 
@@ -53,9 +53,10 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
     """Makes databases: ``with databases.fresh("postgresql") as url`` for a module's own."""
-    made = Databases(tmp_path_factory.mktemp("databases"))
-    yield made
-    made.close()
+    with in_memory_folder(tmp_path_factory.mktemp("databases")) as folder:
+        made = Databases(folder)
+        yield made
+        made.close()
 
 
 @pytest.fixture(params=get_args(Dialect))

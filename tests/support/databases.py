@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 from counterfoil.db.migrate import migrate
@@ -24,6 +25,20 @@ SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
 _CLEAN = ";".join([_ALONE, *[f'DELETE FROM "{table.name}"' for table in reversed(metadata.sorted_tables)]])
+
+
+_IN_MEMORY = Path("/dev/shm")
+_ROOM = 512 * 1024 * 1024
+
+
+@contextmanager
+def in_memory_folder(otherwise: Path) -> Iterator[Path]:
+    """A folder that no disk is behind, where the system has one with room: SQLite waits for every commit."""
+    if not _IN_MEMORY.is_dir() or not os.access(_IN_MEMORY, os.W_OK) or shutil.disk_usage(_IN_MEMORY).free < _ROOM:
+        yield otherwise
+        return
+    with TemporaryDirectory(prefix="counterfoil-", dir=_IN_MEMORY) as folder:
+        yield Path(folder)
 
 
 def _migrate(url: str) -> None:
