@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -204,11 +204,25 @@ class Shop:
 
     async def everything(self, *but: str) -> dict[str, list[dict[str, Any]]]:
         """Every row of every table, to show that nothing changed."""
-        return {name: await self.scope.read(_rows, name, {}) for name in metadata.tables if name not in but}
+        return await self.scope.read(_everything, but)
 
     async def events(self, *types: str) -> list[str]:
         """Types of the record's entries, oldest first: all, or those named."""
         return [row["type"] for row in await self.rows("events") if not types or row["type"] in types]
+
+
+# One quick question first: most tables are empty, and asking each would take longer than the test.
+_WITH_ROWS = sa.text(
+    " UNION ALL ".join(
+        f"SELECT '{name}' WHERE EXISTS (SELECT 1 FROM {table.name} WHERE tenant_id = :tenant)"
+        for name, table in metadata.tables.items()
+    )
+).columns(sa.Column("name", sa.Text))
+
+
+def _everything(tx: Tx, but: Collection[str]) -> dict[str, list[dict[str, Any]]]:
+    with_rows = {name for (name,) in tx.all(_WITH_ROWS)}
+    return {name: _rows(tx, name, {}) if name in with_rows else [] for name in metadata.tables if name not in but}
 
 
 def _rows(tx: Tx, name: str, where: dict[str, Any]) -> list[dict[str, Any]]:
