@@ -32,6 +32,7 @@ from counterfoil.kernel.secrets import MasterKey, SealBroken, new_secret
 from counterfoil.kernel.signing import PrivateKey
 from counterfoil.licensing import signing_keys, validation
 from counterfoil.licensing.keyring import Keyring
+from counterfoil.mail import outgoing
 from counterfoil.sales.claims import Claims
 from counterfoil.settings import Settings
 from counterfoil.settlement.checkout import expire_due
@@ -195,6 +196,7 @@ class House:
             keep = timedelta(days=self.settings.validation_log_days)
             done = await scope.run(one_time_tokens.tidy) + await scope.run(nonces.tidy)
             done += await scope.run(sessions.tidy, keep=timedelta(days=90))
+            done += await scope.run(outgoing.tidy, keep=timedelta(days=90))
             return done + await scope.run(validation.tidy, keep=keep)
 
         return [

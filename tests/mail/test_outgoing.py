@@ -237,3 +237,17 @@ async def test_lists_page_by_status(scope: Scope, master: MasterKey) -> None:
     rest = await scope.read(outgoing.list_, status="queued", after=page.data[-1].id, limit=3)
     assert [letter.id for letter in [*page.data, *rest.data]] == sorted(set(made) - {made[2]})
     assert rest.next is None
+
+
+async def test_letters_that_are_done_with_are_forgotten_in_time(
+    scope: Scope, master: MasterKey, clock: ManualClock
+) -> None:
+    kept = await queue(scope, master)
+    gone = await queue(scope, master)
+    await scope.run(outgoing.cancel, gone)
+    clock.advance(timedelta(days=90))
+    assert await scope.run(outgoing.tidy, keep=timedelta(days=90)) == 0
+    assert await states(scope) == ["queued", "canceled"]
+    clock.advance(timedelta(microseconds=1))
+    assert await scope.run(outgoing.tidy, keep=timedelta(days=90)) == 1
+    assert [letter.id for letter in (await scope.read(outgoing.list_, limit=100)).data] == [kept]

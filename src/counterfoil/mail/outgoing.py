@@ -114,6 +114,9 @@ _END = (
         updated_at=sa.bindparam("now"),
     )
 )
+_TIDY = sa.delete(emails).where(
+    mine(emails), emails.c.status.in_(["sent", "failed", "canceled"]), emails.c.updated_at < sa.bindparam("before")
+)
 _SEND_LOST_FILES = (
     sa.update(emails)
     .where(_LOST, emails.c.claimed_by.startswith(f"{MAILBOX}/"))
@@ -336,3 +339,8 @@ def _decide(tx: Tx, letter_id: str, statement: sa.Executable, event: str) -> Ema
     letter = Email(*row)
     tx.record(event, "email", letter.id, template=letter.template)
     return letter
+
+
+def tidy(tx: Tx, *, keep: timedelta) -> int:
+    """Forget letters that were done with long ago, and so whom they went to; how many."""
+    return tx.execute(_TIDY, {"before": tx.now - keep})
