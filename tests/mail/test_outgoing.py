@@ -247,7 +247,7 @@ async def test_letters_that_are_done_with_are_forgotten_in_time(
     await scope.run(outgoing.cancel, gone)
     clock.advance(timedelta(days=90))
     assert await scope.run(outgoing.tidy, keep=timedelta(days=90)) == 0
-    assert await states(scope) == ["queued", "canceled"]
+    assert sorted(await states(scope)) == ["canceled", "queued"]
     clock.advance(timedelta(microseconds=1))
     assert await scope.run(outgoing.tidy, keep=timedelta(days=90)) == 1
     assert [letter.id for letter in (await scope.read(outgoing.list_, limit=100)).data] == [kept]
