@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 
-from litestar import Litestar, Router
+from litestar import Litestar, Response, Router
 from litestar.datastructures import State
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
+from litestar.routes import HTTPRoute
 from litestar.types import ASGIApp
 
 from counterfoil import __version__
@@ -25,6 +26,7 @@ from counterfoil.api.me import me_router
 from counterfoil.api.members import members_router
 from counterfoil.api.passkeys import passkeys_router
 from counterfoil.api.rails import rails
+from counterfoil.api.refunds import refunds_router
 from counterfoil.api.roles import roles_router
 from counterfoil.api.sales import sales
 from counterfoil.api.sign_in import sign_in_router
@@ -36,6 +38,7 @@ from counterfoil.house import House
 from counterfoil.http.access import PUBLIC, Asker, Limits, TenantPaths, Trusted, check_access
 from counterfoil.http.declared import declared_routes
 from counterfoil.http.hashing import Hashing
+from counterfoil.http.idempotency import Idempotent, KeyedOperation, begin, repeats_of
 from counterfoil.http.logs import Logged
 from counterfoil.http.metrics import Measured, Metrics
 from counterfoil.http.problems import handle
@@ -52,6 +55,7 @@ API = [
     customers_router,
     customer_details,
     customer_sales,
+    refunds_router,
     identities_router,
     passkeys_router,
     members_router,
@@ -90,6 +94,11 @@ async def refuse_nul(request: Asker) -> None:
         raise Invalid("The NUL character is not allowed anywhere.", code="nul_character")
 
 
+async def _before(request: Asker) -> Response[None] | None:
+    await refuse_nul(request)
+    return await begin(request)
+
+
 def create_app(house: House, extra: Sequence[Router] = (), *, jobs: bool | None = None) -> ASGIApp:
     """The application over an open house. ``jobs`` overrides the setting of the same name."""
     return move_in(build(extra), house, jobs=jobs)
@@ -100,9 +109,9 @@ def build(extra: Sequence[Router] = ()) -> Litestar:
     app = Litestar(
         route_handlers=[*API, *extra],
         guards=[check_access],
-        before_request=refuse_nul,
+        before_request=_before,
         exception_handlers={Exception: handle},
-        middleware=[Logged, Measured],
+        middleware=[Logged, Measured, Idempotent],
         request_max_body_size=_LARGEST_BODY,
         lifespan=[_living],
         logging_config=None,
@@ -116,7 +125,17 @@ def build(extra: Sequence[Router] = ()) -> Litestar:
         ),
     )
     declared_routes(app)  # a route that declares nothing must not be served
+    _describe_keys(app)
     return app
+
+
+def _describe_keys(app: Litestar) -> None:
+    """Say of every route that takes an Idempotency-Key that it does."""
+    for route in app.routes:
+        if isinstance(route, HTTPRoute):
+            for handler in route.route_handlers:
+                if repeats_of(handler) != "ignored":
+                    handler.operation_class = KeyedOperation
 
 
 def move_in(app: Litestar, house: House, *, jobs: bool | None = None) -> ASGIApp:

@@ -12,11 +12,12 @@ from litestar.params import FromPath, JSONBody
 from counterfoil.api.catalog import After, Limit, start
 from counterfoil.api.customers import Below
 from counterfoil.api.licenses import view
-from counterfoil.api.sales import CheckoutView, IdempotencyKey, checkout_view, view_for_buyer
+from counterfoil.api.sales import CheckoutView, checkout_view, view_for_buyer
 from counterfoil.events.types import Event
 from counterfoil.house import House
-from counterfoil.http.access import Asker, house_of, idempotency_key_of, scope_of
+from counterfoil.http.access import Asker, house_of, scope_of
 from counterfoil.http.buying import NewCheckout, open_for, read_purchase
+from counterfoil.http.idempotency import inner_key_of
 from counterfoil.http.problems import route
 from counterfoil.kernel.paging import DEFAULT_LIMIT, Page
 from counterfoil.licensing.types import License, LicenseStatus
@@ -143,14 +144,13 @@ async def list_customer_checkouts(
     return Page([checkout_view(one) for one in page.data], page.next)
 
 
-@post("/v1/customers/{customer_id:str}/checkouts", **route("checkouts:write", 404, 409, 502, 503))
+@post("/v1/customers/{customer_id:str}/checkouts", **route("checkouts:write", 404, 409, 502, 503, repeats="joined"))
 async def create_customer_checkout(
-    request: Asker, customer_id: FromPath[str], data: JSONBody[NewCheckout], idempotency_key: IdempotencyKey = None
+    request: Asker, customer_id: FromPath[str], data: JSONBody[NewCheckout]
 ) -> CheckoutView:
     """Price a cart with the customer's margin taken off, and open a checkout for it."""
     scope, house = scope_of(request), house_of(request)
-    key = await idempotency_key_of(request, idempotency_key)
-    checkout = await open_for(house, scope, data, key, customer_id=customer_id)
+    checkout = await open_for(house, scope, data, inner_key_of(request), customer_id=customer_id)
     return await view_for_buyer(house, scope.tenant, await scope.read(read_purchase, checkout.id))
 
 

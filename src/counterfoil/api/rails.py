@@ -94,7 +94,7 @@ async def authorize_btcpay(request: Asker, data: JSONBody[AuthorizeBTCPay]) -> A
     return AuthorizeLink(await connect.authorize_url(scope, data.base_url, callback))
 
 
-@post(_CALLBACK, status_code=200, media_type=MediaType.TEXT, **route("public", 401, 404, 502, 503))
+@post(_CALLBACK, status_code=200, media_type=MediaType.TEXT, **route("public", 401, 404, 502, 503, repeats="ignored"))
 async def btcpay_callback(
     request: Asker, given_state: Annotated[str, QueryParameter(name="state", max_length=100)]
 ) -> str:
@@ -122,7 +122,7 @@ async def disconnect_btcpay(request: Asker) -> Disconnected:
     return Disconnected("btcpay", await connect.disconnect(scope_of(request), house.rails, house.client, "btcpay"))
 
 
-@post("/v1/webhooks/{rail:str}", status_code=200, **route("public", 401, 404, 413, 503))
+@post("/v1/webhooks/{rail:str}", status_code=200, **route("public", 401, 404, 413, 503, repeats="ignored"))
 async def webhook(request: Asker, rail: FromPath[str]) -> Received:
     """Take in a rail's webhook. The signature over the raw body is checked before anything else."""
     house = house_of(request)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 from litestar import Router, get, post
-from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody
 
 from counterfoil.api.catalog import After, Limit, start
 from counterfoil.db.tx import Tx
 from counterfoil.house import House
-from counterfoil.http.access import Asker, check_rate, house_of, idempotency_key_of, public_scope, scope_of
+from counterfoil.http.access import Asker, check_rate, house_of, public_scope, scope_of
 from counterfoil.http.buying import NewCheckout, Purchase, keys_of, open_for, read_purchase
+from counterfoil.http.idempotency import inner_key_of
 from counterfoil.http.problems import route
 from counterfoil.kernel.errors import Invalid, NotFound
 from counterfoil.kernel.paging import DEFAULT_LIMIT, Page
@@ -21,15 +22,6 @@ from counterfoil.licensing import licenses
 from counterfoil.sales import checkouts, orders, payments
 from counterfoil.sales.types import Checkout, CheckoutStatus, Order, OrderStatus, Payment
 from counterfoil.settlement import settle
-
-IdempotencyKey = Annotated[
-    str | None,
-    HeaderParameter(
-        name="Idempotency-Key",
-        max_length=255,
-        description="Repeat a request with the same key and it happens once.",
-    ),
-]
 
 
 class CheckoutView(msgspec.Struct, frozen=True):
@@ -97,14 +89,12 @@ async def view_for_buyer(house: House, tenant: str, purchase: Purchase) -> Check
     )
 
 
-@post("/v1/checkouts", **route("public", 404, 409, 502, 503))
-async def create_checkout(
-    request: Asker, data: JSONBody[NewCheckout], idempotency_key: IdempotencyKey = None
-) -> CheckoutView:
+@post("/v1/checkouts", **route("public", 404, 409, 502, 503, repeats="joined"))
+async def create_checkout(request: Asker, data: JSONBody[NewCheckout]) -> CheckoutView:
     """Price a cart and open a checkout for it. Send the buyer to ``url``; keep ``claim`` for them."""
     scope = await public_scope(request)
     check_rate(request, scope.tenant)
-    checkout = await open_for(house_of(request), scope, data, await idempotency_key_of(request, idempotency_key))
+    checkout = await open_for(house_of(request), scope, data, inner_key_of(request))
     purchase = await scope.read(read_purchase, checkout.id)
     return await view_for_buyer(house_of(request), scope.tenant, purchase)
 

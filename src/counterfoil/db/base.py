@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 from counterfoil.db.tx import Tx
 from counterfoil.events.types import SYSTEM, Actor
@@ -71,15 +71,23 @@ class Database(ABC):
         """Finish what is under way and let go of every connection."""
 
 
+class Once(Protocol):
+    """Sees to it that what a request changes is changed once, however often the request is sent."""
+
+    async def write(self, scope: Scope, work: Callable[[Tx], R]) -> R:
+        """Run ``work`` in a read-write transaction of the scope, unless it was done before."""
+
+
 class Scope:
     """A database as one actor of one tenant sees it."""
 
-    __slots__ = ("actor", "database", "tenant")
+    __slots__ = ("actor", "database", "once", "tenant")
 
-    def __init__(self, database: Database, tenant: str, actor: Actor) -> None:
+    def __init__(self, database: Database, tenant: str, actor: Actor, once: Once | None = None) -> None:
         self.database = database
         self.tenant = tenant
         self.actor = actor
+        self.once = once
 
     async def run(self, op: Op[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run an operation in a read-write transaction, and return once it is durable.
@@ -87,6 +95,8 @@ class Scope:
         It is retried when the database asks for it (serialization failure, deadlock), so an operation
         may do nothing but use its ``tx``. Raises DatabaseUnavailable.
         """
+        if self.once is not None:
+            return await self.once.write(self, lambda tx: op(tx, *args, **kwargs))
         return await self.database.write(lambda tx: op(tx, *args, **kwargs), self.tenant, self.actor)
 
     async def read(self, op: Op[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

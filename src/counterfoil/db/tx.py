@@ -47,6 +47,10 @@ class Tx:
         self.now = now
         self.new_id = IdMaker(now)
 
+    def for_tenant(self, tenant: str) -> Tx:
+        """The same transaction as another tenant sees it; it records no events."""
+        return Tx(self._connection, tenant=tenant, actor=self.actor, now=self.now)
+
     def one(self, statement: sa.Executable, params: Mapping[str, Any] = _NOTHING) -> Row | None:
         """The only row, or None. More than one row is a defect and raises."""
         return self._query(statement, params).one_or_none()

@@ -21,13 +21,15 @@ from counterfoil.accounts.types import DEFAULT_TENANT
 from counterfoil.db import base
 from counterfoil.events.types import Actor, Source
 from counterfoil.house import House
-from counterfoil.kernel.errors import Forbidden, Invalid, NotFound, TooManyRequests, Unauthorized
+from counterfoil.kernel.errors import Forbidden, NotFound, TooManyRequests, Unauthorized
 from counterfoil.settings import Settings
 
 Asker = Request[Any, Any, Any]
 PUBLIC = "public"
 SLUG_STATE = "counterfoil_tenant_slug"
-_IDENTITY_STATE = "counterfoil_identity"
+IDENTITY_STATE = "counterfoil_identity"
+ONCE_STATE = "counterfoil_once"
+"""What sees to it that a request with an Idempotency-Key changes things once."""
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 
 
@@ -68,7 +70,7 @@ async def check_access(connection: ASGIConnection[Any, Any, Any, Any], handler: 
     decide(identity, permission)
     if identity.session_id is not None and connection.scope.get("method") not in _SAFE:
         check_origin(connection)
-    connection.scope["state"][_IDENTITY_STATE] = identity
+    connection.scope["state"][IDENTITY_STATE] = identity
 
 
 async def find_identity(connection: ASGIConnection[Any, Any, Any, Any], target: str | None = None) -> Identity | None:
@@ -144,7 +146,7 @@ def check_origin(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
 
 def identity_of(request: Asker) -> Identity:
     """Whoever asks; only for routes that are not public."""
-    identity: Identity = request.scope["state"][_IDENTITY_STATE]
+    identity: Identity = request.scope["state"][IDENTITY_STATE]
     return identity
 
 
@@ -160,7 +162,12 @@ def scope_of(request: Asker) -> base.Scope:
     """The database as the caller sees it; only for routes that are not public."""
     identity = identity_of(request)
     actor = Actor(identity.kind, identity.id, address_of(request), user_agent_of(request), source_of(request))
-    return house_of(request).scope(identity.tenant, actor)
+    return scope_for(request, identity.tenant, actor)
+
+
+def scope_for(request: Asker, tenant: str, actor: Actor) -> base.Scope:
+    """The database as this actor sees it; what it changes for a request with an Idempotency-Key, it changes once."""
+    return base.Scope(house_of(request).database, tenant, actor, request.scope["state"].get(ONCE_STATE))
 
 
 def source_of(request: Asker) -> Source:
@@ -171,7 +178,7 @@ def source_of(request: Asker) -> Source:
 async def public_scope(request: Asker) -> base.Scope:
     """The database as anybody sees it, in the tenant of the path or the host name."""
     actor = Actor("anonymous", None, address_of(request), user_agent_of(request), source_of(request))
-    return house_of(request).scope(await tenant_of(request), actor)
+    return scope_for(request, await tenant_of(request), actor)
 
 
 async def tenant_of(request: ASGIConnection[Any, Any, Any, Any]) -> str:
@@ -203,21 +210,6 @@ async def _tenant_by_slug(house: House, slug: str) -> str:
 
 def _no_shop() -> NotFound:
     return NotFound("There is no such shop here.", code="tenant_not_found")
-
-
-async def idempotency_key_of(request: Asker, key: str | None) -> str | None:
-    """An Idempotency-Key within its caller's own scope: the API key, else the client's address, and the path.
-
-    Two callers who happen to use the same key must never get each other's answer. The key may be quoted (a
-    structured field string) or bare. Raises Invalid for one that is empty or not printable.
-    """
-    if key is None:
-        return None
-    bare = key[1:-1] if len(key) >= 2 and key[0] == key[-1] == '"' else key
-    if not bare or not bare.isprintable():
-        raise Invalid("The Idempotency-Key must be 1 to 255 printable characters.", code="bad_idempotency_key")
-    identity = await find_identity(request)
-    return f"{identity.id if identity else address_of(request)} {request.scope['path']} {bare}"
 
 
 def user_agent_of(request: Asker) -> str | None:

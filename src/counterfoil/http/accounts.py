@@ -21,6 +21,7 @@ from counterfoil.http.access import (
     find_identity,
     house_of,
     public_scope,
+    scope_for,
     scope_of,
     source_of,
     user_agent_of,
@@ -135,7 +136,7 @@ async def sign_out(request: Asker) -> list[Cookie]:
     identity = await find_identity(request)
     if identity is not None and identity.session_id is not None:
         actor = Actor("user", identity.id, address_of(request), user_agent_of(request), source_of(request))
-        scope = house_of(request).scope(identity.tenant, actor)
+        scope = scope_for(request, identity.tenant, actor)
         await scope.run(_end, identity.id, identity.session_id)
     return signed_out(request)
 

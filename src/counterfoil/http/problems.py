@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.datastructures import ResponseSpec
 
-from counterfoil.kernel.errors import CounterfoilError, FieldError, Invalid, TooManyRequests
+from counterfoil.kernel.errors import CounterfoilError, FieldError, Invalid
 from counterfoil.logs import get_logger
 
 PROBLEM = "application/problem+json"
@@ -53,12 +53,13 @@ _CODES = {
 _NO_CONTENT = 204
 
 
-def route(access: str, *statuses: int) -> dict[str, Any]:
+def route(access: str, *statuses: int, repeats: Literal["once", "joined", "ignored"] = "once") -> dict[str, Any]:
     """The parts of a route that every route declares: who may call it, and which problems it can answer.
 
     ``access`` is a permission (accounts/permissions.py), ``signed_in`` for what everybody may do about themselves,
     or ``public``. Where the path has a ``customer_id``, the permission must be held at that customer. A route that
-    answers 204 with a cookie names it among ``statuses``, else its description would promise a body.
+    answers 204 with a cookie names it among ``statuses``, else its description would promise a body. ``repeats``:
+    how a POST takes an Idempotency-Key (http/idempotency.py).
     """
     own = {400, 422, 429, *statuses}
     if access != "public":
@@ -70,7 +71,7 @@ def route(access: str, *statuses: int) -> dict[str, Any]:
     if _NO_CONTENT in own:
         specs[_NO_CONTENT] = ResponseSpec(None, generate_examples=False, description=_phrase(_NO_CONTENT))
     security: list[dict[str, list[str]]] = [] if access == "public" else [{"key": [access]}, {"session": []}]
-    return {"opt": {"access": access}, "responses": specs, "security": security}
+    return {"opt": {"access": access, "repeats": repeats}, "responses": specs, "security": security}
 
 
 def _phrase(status: int) -> str:
@@ -134,7 +135,7 @@ def handle(request: Request[Any, Any, Any], error: Exception) -> Response[Proble
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     if problem.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, TooManyRequests):
+    if isinstance(error, CounterfoilError) and error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
     return problem_response(problem, headers)
 

@@ -19,6 +19,7 @@ from counterfoil.http.access import (
     address_of,
     find_identity,
     house_of,
+    scope_for,
     session_cookie_name,
     source_of,
     tenant_of,
@@ -63,7 +64,7 @@ async def sign_in_by(
     except Unauthorized:  # an API key that is no good has no bearing on this
         before = None
     token = new_secret(_TOKEN_BYTES)
-    scope = house.scope(await tenant_of(request), actor)
+    scope = scope_for(request, await tenant_of(request), actor)
     more = await scope.run(_prove_and_open, prove, token, method, house.session_lasts, before)
     return more, [_cookie(request, token, int(house.session_lasts.longest.total_seconds()))]
 

@@ -26,6 +26,8 @@ class CounterfoilError(Exception):
     title: ClassVar[str] = "Internal error"
     default_code: ClassVar[str] = "internal_error"
     retryable: ClassVar[bool] = False
+    retry_after: int | None = None
+    """Seconds to wait before asking again makes sense."""
 
     def __init__(self, detail: str, *, code: str | None = None, errors: tuple[FieldError, ...] = ()) -> None:
         super().__init__(detail)
@@ -100,7 +102,6 @@ class TooManyRequests(CounterfoilError):
     ) -> None:
         super().__init__(detail, code=code, errors=errors)
         self.retry_after = retry_after
-        """Seconds to wait before asking again makes sense."""
 
 
 class RailFailed(CounterfoilError):

@@ -109,7 +109,7 @@ async def license_id_of(house: House, tenant: str, key: str) -> str:
     return from_uuid("lic", value)
 
 
-@post("/v1/validate", status_code=200, **route("public", 404, 503))
+@post("/v1/validate", status_code=200, **route("public", 404, 503, repeats="ignored"))
 async def validate(request: Asker, data: JSONBody[ValidateRequest]) -> Validation:
     """Whether a license key is good: for a product and on a machine, where those are named."""
     scope = await public_scope(request)
@@ -218,7 +218,7 @@ async def _license_of(request: Asker, scope: Scope, data: MachineRequest | Relea
         raise Malformed("This license key was not issued here.", code="bad_signature") from error
 
 
-@post("/v1/machines/activate", status_code=200, **route("public", 404, 503))
+@post("/v1/machines/activate", status_code=200, **route("public", 404, 503, repeats="ignored"))
 async def activate(request: Asker, data: JSONBody[MachineRequest]) -> ActivationView:
     """Activate a license on a machine. Again on the same machine is a heartbeat."""
     scope = await public_scope(request)
@@ -234,7 +234,7 @@ async def activate(request: Asker, data: JSONBody[MachineRequest]) -> Activation
     )
 
 
-@post("/v1/machines/heartbeat", status_code=200, **route("public", 404, 503))
+@post("/v1/machines/heartbeat", status_code=200, **route("public", 404, 503, repeats="ignored"))
 async def heartbeat(request: Asker, data: JSONBody[MachineRequest]) -> MachineAnswer:
     """Say that a machine is alive."""
     scope = await public_scope(request)
@@ -250,7 +250,7 @@ async def heartbeat(request: Asker, data: JSONBody[MachineRequest]) -> MachineAn
     return MachineAnswer(ok=reason is None, machine_id=machine_id, reason=reason)
 
 
-@post("/v1/machines/deactivate", status_code=200, **route("public", 404, 503))
+@post("/v1/machines/deactivate", status_code=200, **route("public", 404, 503, repeats="ignored"))
 async def deactivate(request: Asker, data: JSONBody[ReleaseRequest]) -> MachineAnswer:
     """Free the machine's place."""
     scope = await public_scope(request)

@@ -8,13 +8,13 @@ import msgspec
 from litestar import get, post
 from litestar.params import FromPath, JSONBody
 
-from counterfoil.api.sales import IdempotencyKey
 from counterfoil.catalog import discounts, products
 from counterfoil.catalog.types import DEFAULT_TIER, LicenseSpec, Price, Product
 from counterfoil.db.tx import Tx
 from counterfoil.house import House
-from counterfoil.http.access import Asker, check_rate, house_of, idempotency_key_of, public_scope
+from counterfoil.http.access import Asker, check_rate, house_of, public_scope
 from counterfoil.http.buying import NewCheckout, Purchase, keys_of, open_for, read_purchase
+from counterfoil.http.idempotency import inner_key_of
 from counterfoil.http.problems import route
 from counterfoil.kernel.errors import CounterfoilError, Invalid, NotFound
 from counterfoil.kernel.ids import to_uuid
@@ -79,7 +79,11 @@ def read_tiers(tx: Tx, slug: str) -> tuple[Product, list[Tier]]:
     offer = products.offer(tx, slug)
     if offer.product.status != "active":
         raise NotFound("There is no such product.", code="not_found")
-    specs = {benefit.tier: msgspec.convert(benefit.spec, LicenseSpec) for benefit in offer.benefits}
+    specs = {
+        benefit.tier: msgspec.convert(benefit.spec, LicenseSpec)
+        for benefit in offer.benefits
+        if benefit.kind == "license"
+    }
     tiers = [
         Tier(price, specs[price.tier])
         for price in offer.prices
@@ -198,10 +202,8 @@ def _wanted(tier: Tier, data: PurchaseRequest | RedeemRequest, rail: str | None)
     )
 
 
-@post("/v1/purchase", status_code=200, **route("public", 404, 409, 502, 503))
-async def purchase(
-    request: Asker, data: JSONBody[PurchaseRequest], idempotency_key: IdempotencyKey = None
-) -> PurchaseStarted:
+@post("/v1/purchase", status_code=200, **route("public", 404, 409, 502, 503, repeats="joined"))
+async def purchase(request: Asker, data: JSONBody[PurchaseRequest]) -> PurchaseStarted:
     """Start buying a license. What is free comes back with its key at once."""
     scope = await public_scope(request)
     check_rate(request, scope.tenant)
@@ -209,7 +211,7 @@ async def purchase(
     _, tiers = await scope.read(read_tiers, data.product)
     tier = _pick(tiers, data.policy_slug)
     wanted = _wanted(tier, data, None if tier.price.unit_amount else FREE)
-    checkout = await open_for(house, scope, wanted, await idempotency_key_of(request, idempotency_key))
+    checkout = await open_for(house, scope, wanted, inner_key_of(request))
     done = await scope.read(read_purchase, checkout.id)
     shown = await _one_key(house, scope.tenant, done)
     claim = house.claims.make(scope.tenant, checkout.id)
@@ -287,17 +289,15 @@ def _redeemable(tx: Tx, data: RedeemRequest) -> Tier:
     return _pick(read_tiers(tx, data.product)[1], data.policy_slug, discount.tiers)
 
 
-@post("/v1/redeem", status_code=200, **route("public", 404, 409, 503))
-async def redeem(request: Asker, data: JSONBody[RedeemRequest], idempotency_key: IdempotencyKey = None) -> Redeemed:
+@post("/v1/redeem", status_code=200, **route("public", 404, 409, 503, repeats="joined"))
+async def redeem(request: Asker, data: JSONBody[RedeemRequest]) -> Redeemed:
     """Get a license for a code that makes it free."""
     scope = await public_scope(request)
     check_rate(request, scope.tenant)
     house = house_of(request)
     tier = await scope.read(_redeemable, data)
     wanted = _wanted(tier, data, FREE)
-    checkout = await open_for(
-        house, scope, wanted, await idempotency_key_of(request, idempotency_key), must_be_free=True
-    )
+    checkout = await open_for(house, scope, wanted, inner_key_of(request), must_be_free=True)
     done = await scope.read(read_purchase, checkout.id)
     key, license_id = await _one_key(house, scope.tenant, done)
     if key is None or license_id is None:
