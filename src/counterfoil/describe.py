@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from counterfoil.db.schema import JSON, TENANT, Timestamp
+from counterfoil.db.schema import JSON, TENANT, Timestamp, own_name
 from counterfoil.tables import STRUCTS
 
 _INTRODUCTION = """\
@@ -73,7 +73,7 @@ def _room(struct: type[msgspec.Struct]) -> str:
 
 
 def _table(table: sa.Table, struct: type[msgspec.Struct]) -> Iterator[str]:
-    yield f"### {table.name}\n"
+    yield f"### {own_name(table)}\n"
     yield f"{_paragraph(struct.__doc__)}\n"
     yield "| column | type | null | |"
     yield "|---|---|---|---|"
@@ -95,7 +95,7 @@ def _references(table: sa.Table) -> Iterator[tuple[str, str]]:
     for key in table.foreign_key_constraints:
         own = [name for name in key.column_keys if name != TENANT]
         if own:
-            yield ", ".join(own), key.referred_table.name
+            yield ", ".join(own), own_name(key.referred_table)
 
 
 def _index(index: sa.Index) -> str:

@@ -18,6 +18,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from counterfoil import table_names
 from counterfoil.kernel.errors import Invalid
 from counterfoil.kernel.text import normalize_email
 
@@ -67,7 +68,11 @@ class Settings(BaseSettings):
     """How this installation runs. Every field is an environment variable with the prefix ``COUNTERFOIL_``."""
 
     model_config = SettingsConfigDict(
-        env_prefix="COUNTERFOIL_", toml_file="counterfoil.toml", extra="forbid", hide_input_in_errors=True
+        env_prefix="COUNTERFOIL_",
+        env_nested_delimiter="__",
+        toml_file=table_names.FILE,
+        extra="forbid",
+        hide_input_in_errors=True,
     )
 
     database_url: str = "sqlite:///var/counterfoil.db"
@@ -120,6 +125,8 @@ class Settings(BaseSettings):
     """How the connection to the mail server is encrypted; ``none`` only to this machine itself."""
     oidc_providers: dict[str, OidcProvider] = {}
     """OpenID Connect providers to sign in with, by name; ``google`` needs no issuer and no label."""
+    storage: dict[str, Any] = Field(default={}, validate_default=True)
+    """``storage.schema_mapping.<table>.table_name``: what a table is called in the database."""
     trusted_proxies: list[str] = []
     """Networks (``10.0.0.0/8``) whose ``X-Forwarded-For`` is believed. Nobody else's is."""
 
@@ -141,6 +148,16 @@ class Settings(BaseSettings):
             name: {**_BUILT_IN.get(name, {}), **given} if isinstance(given, dict) else given
             for name, given in value.items()
         }
+
+    @field_validator("storage")
+    @classmethod
+    def _need_what_was_read(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if table_names.resolve(value) != table_names.NAMES:
+            raise ValueError(
+                f"names of tables are read when the program starts: from {table_names.FILE}, or one by one from "
+                "COUNTERFOIL_STORAGE__SCHEMA_MAPPING__<TABLE>__TABLE_NAME"
+            )
+        return value
 
     @field_validator("mail_from")
     @classmethod

@@ -54,7 +54,7 @@ def main(name: str) -> None:
     made = ScriptDirectory.from_config(config).generate_revision(
         name,
         name.partition("_")[2].replace("_", " ").capitalize() + ".",
-        imports="from counterfoil.db.schema import JSON, Timestamp\n",
+        imports="from counterfoil.db import revising as op\nfrom counterfoil.db.schema import JSON, Timestamp\n",
         upgrades=missing(),
     )
     assert made is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from counterfoil.db.engines import BadDatabaseUrl
-from counterfoil.db.migrate import BrokenReferences, NewerDatabase
+from counterfoil.db.migrate import BrokenReferences, MissingTables, NewerDatabase
 from counterfoil.house import BadMasterKey
 from counterfoil.kernel.errors import CounterfoilError
 from counterfoil.kernel.secrets import SealBroken
@@ -57,6 +57,8 @@ def explain(error: Exception) -> tuple[str, str | None] | None:
             hint = "use the newest version of the program on this database"
         case SealBroken():
             return "the master key is not the one this database was made with", _MASTER_KEY
+        case MissingTables():
+            hint = "docs/schema-mapping.md tells how names are given"
         case BrokenReferences():
             hint = None
         case _:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from counterfoil.db.base import DatabaseUnavailable
 from counterfoil.db.engines import parse_url, sqlite_path
+from counterfoil.table_names import ALEMBIC, wanted_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,13 +30,17 @@ HEAD = "0003_commerce"
 SCRIPTS = Path(__file__).parent / "migrations"
 _LOCK_TIMEOUT = "4s"
 """How long a table in use is waited for on PostgreSQL: whoever wants it after us waits as long."""
-_GET = "SELECT version_num FROM alembic_version"
+_GET = f"SELECT version_num FROM {ALEMBIC}"  # noqa: S608 # a constant
 _LOCK = 0x636F756E746572
 """The advisory lock of migrations on PostgreSQL ("counter" in ASCII)."""
 
 
 class NewerDatabase(RuntimeError):
     """A newer version of the program has migrated this database; this version does not know how far."""
+
+
+class MissingTables(RuntimeError):
+    """A migrated database lacks tables under the names that the settings give them."""
 
 
 class BrokenReferences(RuntimeError):
@@ -45,7 +50,7 @@ class BrokenReferences(RuntimeError):
 def current(url: str) -> str | None:
     """The last migration that was applied, or None for a database without tables (or without a file).
 
-    Changes nothing. Raises BadDatabaseUrl, DatabaseUnavailable.
+    Changes nothing. Raises BadDatabaseUrl, DatabaseUnavailable, MissingTables.
     """
     parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite":
@@ -58,7 +63,7 @@ def migrate(url: str) -> list[str]:
 
     Processes that do it at once take turns, and the later ones find nothing to do. A migration that fails
     is undone (on SQLite with those before it). Makes SQLite's file and its folder.
-    Raises BadDatabaseUrl, DatabaseUnavailable, NewerDatabase, BrokenReferences.
+    Raises BadDatabaseUrl, DatabaseUnavailable, NewerDatabase, MissingTables, BrokenReferences.
     """
     parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite":
@@ -73,14 +78,13 @@ def _current_sqlite(path: Path) -> str | None:
 
     try:
         with closing(sqlite3.connect(path)) as connection:
-            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
-                return None
-            row = connection.execute(_GET).fetchone()
+            found = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            row = connection.execute(_GET).fetchone() if ALEMBIC in found else None
     except sqlite3.Error as error:
         if not is_away(error):
             raise
         raise DatabaseUnavailable("The database could not be read.") from error
-    return str(row[0]) if row else None
+    return _checked(str(row[0]) if row else None, found)
 
 
 def _migrate_sqlite(path: Path) -> list[str]:
@@ -129,9 +133,21 @@ async def _on_postgres(url: sa.URL, work: Callable[[sa.Connection], R]) -> R:
 
 
 def _current(connection: sa.Connection) -> str | None:
-    if not sa.inspect(connection).has_table("alembic_version"):
+    found = set(sa.inspect(connection).get_table_names())
+    if ALEMBIC not in found:
         return None
-    return connection.exec_driver_sql(_GET).scalar_one_or_none()
+    return _checked(connection.exec_driver_sql(_GET).scalar_one_or_none(), found)
+
+
+def _checked(version: str | None, found: set[str]) -> str | None:
+    """The version, if the database has the tables it should."""
+    missing = sorted(wanted_at(version) - found) if version else []
+    if missing:
+        raise MissingTables(
+            f"the database is at {version} but has no table {', '.join(missing)}: storage.schema_mapping must give "
+            "tables the names they were migrated with; to rename one, rename it in the database, too"
+        )
+    return version
 
 
 def _migrate_postgres(connection: sa.Connection) -> list[str]:

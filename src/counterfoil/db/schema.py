@@ -17,18 +17,28 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Dialect
 
 from counterfoil.kernel.clock import from_micros, to_micros
+from counterfoil.table_names import name_of
 
 TENANT = "tenant_id"
 
 metadata = sa.MetaData(
     naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
+        "own_name": lambda _, table: own_name(table),
+        "ix": "ix_%(own_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(own_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(own_name)s_%(constraint_name)s",
+        "fk": "fk_%(own_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(own_name)s",
     }
 )
+
+_OWN_NAME = "own_name"
+
+
+def own_name(table: sa.Table) -> str:
+    """What we call a table, whatever it is called in this database."""
+    name: str = table.info.get(_OWN_NAME, table.name)
+    return name
 
 
 class Timestamp(sa.types.TypeDecorator[datetime]):
@@ -73,13 +83,13 @@ def table(name: str, *items: sa.schema.SchemaItem, updated: bool = True, key: Se
     """
     columns: list[sa.schema.SchemaItem] = [sa.Column(TENANT, sa.Text, nullable=False)]
     if name != "tenants":
-        columns.append(sa.ForeignKeyConstraint([TENANT], ["tenants.tenant_id"]))
+        columns.append(sa.ForeignKeyConstraint([TENANT], [f"{name_of('tenants')}.{TENANT}"]))
     columns += items
     columns.append(sa.Column("created_at", Timestamp, nullable=False))
     if updated:
         columns.append(sa.Column("updated_at", Timestamp, nullable=False))
     columns.append(sa.PrimaryKeyConstraint(TENANT, *key))
-    return sa.Table(name, metadata, *columns)
+    return sa.Table(name_of(name), metadata, *columns, info={_OWN_NAME: name})
 
 
 def text(name: str, *, null: bool = False, default: str | None = None) -> sa.Column[str]:
@@ -128,7 +138,7 @@ def optional_binary(name: str) -> sa.Column[bytes | None]:
 
 def reference(column: str, target: str) -> sa.ForeignKeyConstraint:
     """A foreign key to another table's ``id`` within the same tenant."""
-    return sa.ForeignKeyConstraint([TENANT, column], [f"{target}.{TENANT}", f"{target}.id"])
+    return sa.ForeignKeyConstraint([TENANT, column], [f"{name_of(target)}.{TENANT}", f"{name_of(target)}.id"])
 
 
 def unique(name: str, *columns: str, where: str | None = None) -> sa.Index:

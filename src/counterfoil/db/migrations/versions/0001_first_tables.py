@@ -1,8 +1,8 @@
 """First tables."""
 
 import sqlalchemy as sa
-from alembic import op
 
+from counterfoil.db import revising as op
 from counterfoil.db.schema import JSON, Timestamp
 
 revision = "0001_first_tables"

@@ -1,8 +1,8 @@
 """Accounts."""
 
 import sqlalchemy as sa
-from alembic import op
 
+from counterfoil.db import revising as op
 from counterfoil.db.schema import JSON, Timestamp
 
 revision = "0002_accounts"
@@ -496,7 +496,7 @@ def _refer(name: str, column: str, target: str) -> None:
     with op.batch_alter_table(name) as table:
         table.add_column(sa.Column(column, sa.Text(), nullable=True))
         table.create_foreign_key(
-            op.f(f"fk_{name}_tenant_id_{column}"), target, ["tenant_id", column], ["tenant_id", "id"]
+            op.f(f"fk_{name}_tenant_id_{column}"), op.name_of(target), ["tenant_id", column], ["tenant_id", "id"]
         )
 
 

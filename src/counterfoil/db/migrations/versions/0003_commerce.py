@@ -1,9 +1,9 @@
 """Commerce."""
 
 import sqlalchemy as sa
-from alembic import op
 from alembic.operations import BatchOperations
 
+from counterfoil.db import revising as op
 from counterfoil.db.schema import JSON, Timestamp
 
 revision = "0003_commerce"
@@ -470,7 +470,7 @@ def _change_sales() -> None:
         table.add_column(sa.Column("status_updated_at", Timestamp(), nullable=True))
         table.alter_column("checkout_id", existing_type=sa.Text(), nullable=True)
         table.create_foreign_key(
-            op.f("fk_orders_tenant_id_user_id"), "users", ["tenant_id", "user_id"], ["tenant_id", "id"]
+            op.f("fk_orders_tenant_id_user_id"), op.name_of("users"), ["tenant_id", "user_id"], ["tenant_id", "id"]
         )
         statuses = (
             "'created', 'paid', 'processing', 'partially_fulfilled', 'fulfilled', 'shipped', 'delivered', "
