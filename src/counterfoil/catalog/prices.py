@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from counterfoil.catalog import products
 from counterfoil.catalog.products import check_slug, check_text
-from counterfoil.catalog.tables import prices
+from counterfoil.catalog.tables import prices, stock_items
 from counterfoil.catalog.types import DEFAULT_TIER, CatalogStatus, CountryOverride, Interval, Price, PriceType
 from counterfoil.db.functions import any_of
 from counterfoil.db.schema import columns, mine
@@ -40,6 +40,12 @@ _LOCK_TERMS = (
     sa.update(prices)
     .where(mine(prices), any_of(prices.c.id, "ids"), prices.c.locked_at.is_(None))
     .values(locked_at=sa.bindparam("now"), updated_at=sa.bindparam("now"))
+)
+# What lies on a variant's own shelf is sold at its new price from now on.
+_MOVE_STOCK = (
+    sa.update(stock_items)
+    .where(mine(stock_items), stock_items.c.price_id == sa.bindparam("from_price"))
+    .values(price_id=sa.bindparam("to_price"), updated_at=sa.bindparam("now"))
 )
 
 
@@ -197,6 +203,7 @@ def update(tx: Tx, price_id: str, changes: PriceChanges) -> Price:
         new = msgspec.structs.replace(new, id=tx.new_id("pri"), locked_at=None, replaces=old.id, created_at=tx.now)
         _add(tx, new)
         _write(tx, old.id, {"status": "archived"})
+        tx.execute(_MOVE_STOCK, {"from_price": old.id, "to_price": new.id, "now": tx.now})
         tx.record("price.archived", "price", old.id, replaced_by=new.id)
         return new
     _write(tx, old.id, given)

@@ -38,7 +38,7 @@ def issue_by_hand(tx: Tx, new: NewLicense) -> License:
     offer = products.offer(tx, new.product)
     spec = new.license
     if spec is None:
-        promised = [benefit for benefit in offer.benefits if benefit.tier == new.tier]
+        promised = [one for one in offer.benefits if one.tier == new.tier and one.kind == "license"]
         if not promised:
             raise Invalid.field("license", "this tier promises no license, so say what this one is to allow")
         spec = msgspec.convert(promised[0].spec, LicenseSpec)
