@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 LASTS = timedelta(minutes=5)
 
-PURPOSES = frozenset({"staff.grant", "tenant.suspend"})
+PURPOSES = frozenset({"staff.grant", "tenant.suspend", "refund.approve", "refund.deny", "refund.settle"})
 """The actions that need one."""
 
 _GET = sa.select(*columns(nonces)).where(mine(nonces), nonces.c.nonce_hash == sa.bindparam("hash"))

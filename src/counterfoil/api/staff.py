@@ -23,7 +23,7 @@ NonceHeader = Annotated[
 
 
 class NewNonce(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What it is for: ``staff.grant`` or ``tenant.suspend``."""
+    """What it is for: ``staff.grant``, ``tenant.suspend``, ``refund.approve``, ``refund.deny`` or ``refund.settle``."""
 
     purpose: str
 

@@ -76,6 +76,28 @@ class PaymentFact(msgspec.Struct, frozen=True, kw_only=True):
     details: dict[str, Any] = {}
 
 
+class RefundIntent(msgspec.Struct, frozen=True, kw_only=True):
+    """Money to give back, as a rail needs to know it."""
+
+    refund_id: str
+    """Ours. A rail that is asked twice with the same one gives the money back once."""
+    payment_reference: str
+    """The rail's own name for the payment."""
+    amount: Money
+    reason: str
+    recipient: str | None
+    """Where the money goes, on rails that do not know by themselves."""
+    details: dict[str, Any] = {}
+    """What the rail said of the payment."""
+
+
+class RefundDone(msgspec.Struct, frozen=True, kw_only=True):
+    """The money went back."""
+
+    reference: str
+    """The rail's own name for it."""
+
+
 CheckoutState = Literal["open", "processing", "settled", "expired", "failed"]
 
 
@@ -152,3 +174,48 @@ class Rail(Protocol):
     def read_report(self, settings: Any, responses: tuple[HttpResponse, ...]) -> CheckoutReport:
         """The answers to :meth:`report_requests`. Raises RailRefused, RailUnavailable."""
         ...
+
+    def refund_request(self, settings: Any, intent: RefundIntent) -> HttpRequest | RefundDone | None:
+        """How to give money back: a request to send, or the answer itself where none is needed.
+
+        None: this rail cannot, and a person has to. Raises RailRefused, RailUnavailable.
+        """
+        ...
+
+    def read_refunded(self, settings: Any, response: HttpResponse) -> RefundDone:
+        """The answer to :meth:`refund_request`. Raises RailRefused, RailUnavailable."""
+        ...
+
+    def find_refund_request(self, settings: Any, intent: RefundIntent) -> HttpRequest | RefundDone | None:
+        """How to find out what became of a refund after an unknown outcome; or the answer itself.
+
+        None only where asking again with the same ``refund_id`` never gives the money back twice, however much later.
+        """
+        ...
+
+    def read_found_refund(self, settings: Any, response: HttpResponse) -> RefundDone | None:
+        """The answer to :meth:`find_refund_request`: None when the rail knows no such refund.
+
+        Raises RailUnavailable when it is still under way.
+        """
+        ...
+
+
+class RefundsByHand:
+    """The part about refunds of a rail that cannot give money back: a person does, and says so."""
+
+    def refund_request(self, settings: Any, intent: RefundIntent) -> HttpRequest | RefundDone | None:
+        """It cannot."""
+        return None
+
+    def read_refunded(self, settings: Any, response: HttpResponse) -> RefundDone:
+        """Never asked. Raises RailUnavailable."""
+        raise RailUnavailable("this rail gives no money back")
+
+    def find_refund_request(self, settings: Any, intent: RefundIntent) -> HttpRequest | RefundDone | None:
+        """Never asked."""
+        return None
+
+    def read_found_refund(self, settings: Any, response: HttpResponse) -> RefundDone | None:
+        """Never asked."""
+        return None

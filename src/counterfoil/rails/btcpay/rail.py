@@ -26,6 +26,7 @@ from counterfoil.rails.base import (
     OpenedCheckout,
     RailRefused,
     RailUnavailable,
+    RefundsByHand,
 )
 from counterfoil.rails.btcpay.reports import BTC, BTC_PLACES, SAT, Invoice, Method, build_report, read_date
 from counterfoil.rails.btcpay.settings import BTCPaySettings
@@ -53,7 +54,7 @@ class _Event(msgspec.Struct, rename="camel"):
     invoice_id: str | None = None
 
 
-class BTCPayRail:
+class BTCPayRail(RefundsByHand):
     """The translations for BTCPay Server's Greenfield API, 2.0 to 2.4."""
 
     name = "btcpay"

@@ -22,11 +22,16 @@ from counterfoil.rails.base import (
     HttpResponse,
     Notice,
     OpenedCheckout,
+    RailRefused,
     RailUnavailable,
+    RefundDone,
+    RefundIntent,
 )
 from counterfoil.rails.sandbox.session import SandboxEvent, Session, seal
 
 SIGNATURE_HEADER = "sandbox-signature"
+REFUSE, NO_ANSWER = "refuse", "no-answer"
+"""Recipients of refunds that the sandbox refuses, or makes without an answer."""
 TOLERANCE = timedelta(minutes=5)
 """How far a webhook's time may be from ours, either way."""
 
@@ -113,3 +118,29 @@ class SandboxRail:
     def read_report(self, settings: SandboxSettings, responses: tuple[HttpResponse, ...]) -> CheckoutReport:
         """Never asked. Raises RailUnavailable."""
         raise RailUnavailable("the sandbox has no API")
+
+    def refund_request(self, settings: SandboxSettings, intent: RefundIntent) -> HttpRequest | RefundDone | None:
+        """Done at once, unless the recipient says otherwise. Raises RailRefused, RailUnavailable."""
+        if intent.recipient == REFUSE:
+            raise RailRefused("the sandbox was told to refuse this refund")
+        if intent.recipient == NO_ANSWER:
+            raise RailUnavailable("the sandbox was told not to answer")
+        return _refunded(settings, intent)
+
+    def read_refunded(self, settings: SandboxSettings, response: HttpResponse) -> RefundDone:
+        """Never asked. Raises RailUnavailable."""
+        raise RailUnavailable("the sandbox has no API")
+
+    def find_refund_request(self, settings: SandboxSettings, intent: RefundIntent) -> HttpRequest | RefundDone | None:
+        """The sandbox keeps nothing, but what it was asked it did, unless it refused."""
+        return None if intent.recipient == REFUSE else _refunded(settings, intent)
+
+    def read_found_refund(self, settings: SandboxSettings, response: HttpResponse) -> RefundDone | None:
+        """Never asked."""
+        return None
+
+
+def _refunded(settings: SandboxSettings, intent: RefundIntent) -> RefundDone:
+    """The same for the same refund, and signed: nobody else could have named it so."""
+    facts = f"refund.{intent.refund_id}.{intent.payment_reference}.{intent.amount.amount}.{intent.amount.asset}"
+    return RefundDone(reference="sbxr_" + hmac_sha256(settings.secret.encode(), facts.encode())[:24])
