@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
+import multiprocessing
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import httpx
@@ -25,6 +25,7 @@ from counterfoil.accounts.types import DEFAULT_TENANT
 from counterfoil.db.engines import connect
 from counterfoil.kernel.clock import SystemClock
 from counterfoil.kernel.secrets import MasterKey
+from tests.support import server_process
 
 ROOT = Path(__file__).parents[2]
 READY_SECONDS = 60
@@ -37,38 +38,48 @@ class ServerDidNotStart(RuntimeError):
     """The server ended, or did not answer in time; its output is the message."""
 
 
+_forks = multiprocessing.get_context("forkserver")
+_forks.set_forkserver_preload(["tests.support.server_process"])
+
+
 class Server:
     """A running server."""
 
-    def __init__(self, url: str, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, url: str, port: int, process: ForkServerProcess, lifeline: Connection, log: Path) -> None:
         self.url = url
         """Its address, without a slash at the end."""
         self.port = port
-        self.process = process
         self.log = log
         """What it wrote to standard output and standard error."""
+        self._process = process
+        self._lifeline = lifeline
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.is_alive()
 
     def stop(self) -> int:
-        """Ask it to stop (SIGTERM), as an operator would; its exit code."""
-        if self.process.poll() is None:
-            self.process.terminate()
-        try:
-            code = self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
+        """Ask it to stop (SIGTERM), as an operator would; its exit code. Raises TimeoutError."""
+        if self.is_alive:
+            self._process.terminate()
+        self._process.join(STOP_SECONDS)
+        code = self._process.exitcode
+        if code is None:
             self.kill()
-            raise
-        self._let_go()
+            raise TimeoutError(f"the server did not stop within {STOP_SECONDS} seconds")
+        self._lifeline.close()
         return code
 
     def kill(self) -> None:
         """End it at once (SIGKILL): the pulled plug."""
-        self.process.kill()
-        self.process.wait(STOP_SECONDS)
-        self._let_go()
-
-    def _let_go(self) -> None:
-        if self.process.stdin is not None:
-            self.process.stdin.close()
+        self._process.kill()
+        self._process.join(STOP_SECONDS)
+        self._lifeline.close()
 
 
 def mint_key(database_url: str) -> str:
@@ -141,12 +152,11 @@ def serving(
     try:
         yield server
     finally:
-        if server.process.poll() is None:
+        if server.is_alive:
             server.stop()
 
 
 def _launch(database_url: str, folder: Path, port: int, settings: dict[str, str]) -> Server:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("COUNTERFOIL_")}
     given = {
         "database_url": database_url,
         "host": "127.0.0.1",
@@ -156,26 +166,20 @@ def _launch(database_url: str, folder: Path, port: int, settings: dict[str, str]
     }
     ours = {f"COUNTERFOIL_{name.upper()}": value for name, value in given.items()}
     log = folder / "server.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.server_process"],
-            cwd=folder,  # so that nobody's counterfoil.toml is read
-            env={**inherited, **ours, "PYTHONPATH": str(ROOT)},
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for the tests; the server stops after them
-        )
-    return Server(f"http://127.0.0.1:{port}", port, process, log)
+    lifeline, theirs = _forks.Pipe()
+    process = _forks.Process(target=server_process.main, args=(folder, log, ours, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    return Server(f"http://127.0.0.1:{port}", port, process, lifeline, log)
 
 
 def _wait_until_ready(server: Server) -> bool:
     deadline = time.monotonic() + READY_SECONDS
     with httpx.Client(timeout=5, trust_env=False) as client:
-        while time.monotonic() < deadline and server.process.poll() is None:
+        while time.monotonic() < deadline and server.is_alive:
             with contextlib.suppress(httpx.TransportError):
                 # Another program's answer on this port is not ours.
-                if client.get(f"{server.url}/health").status_code == 200 and server.process.poll() is None:
+                if client.get(f"{server.url}/health").status_code == 200 and server.is_alive:
                     return True
-            time.sleep(0.05)
+            time.sleep(0.02)
     return False

@@ -1,6 +1,7 @@
 """The process behind :mod:`tests.support.server`: migrates, then serves until it is told to stop.
 
-It also stops when its standard input closes, which happens however the tests end.
+Such processes are forked off one that has imported everything already, which takes most of a start. Each stops
+when the test process that asked for it ends, however it ends.
 """
 
 from __future__ import annotations
@@ -9,25 +10,46 @@ import os
 import signal
 import sys
 import threading
+from multiprocessing.connection import Connection
+from pathlib import Path
 
+# What only a server imports, so that the process that all are forked off has it.
+import alembic.command
+import alembic.runtime.migration
+import asyncpg
+import uvicorn.protocols.http.httptools_impl
+import uvloop
+
+from counterfoil.db import postgres, sqlite
 from counterfoil.db.migrate import migrate
 from counterfoil.server import serve
 from counterfoil.settings import Settings
 from tests.support.network import stay_on_loopback
 
-
-def _stop_with_parent() -> None:
-    sys.stdin.buffer.read()
-    os.kill(os.getpid(), signal.SIGTERM)
+__all__ = ["alembic", "asyncpg", "main", "postgres", "sqlite", "uvicorn", "uvloop"]
 
 
-def main() -> None:
+def main(folder: Path, log: Path, settings: dict[str, str], lifeline: Connection) -> None:
+    """Serve. ``lifeline``: ends with whoever wants this server."""
+    os.setsid()  # Ctrl-C is for the tests; the server stops after them
+    os.chdir(folder)  # so that nobody's counterfoil.toml is read
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    for name in [name for name in os.environ if name.startswith("COUNTERFOIL_")]:
+        del os.environ[name]
+    os.environ.update(settings)
     stay_on_loopback()
-    threading.Thread(target=_stop_with_parent, daemon=True).start()
-    settings = Settings()
-    migrate(settings.database_url)
-    serve(settings)
+    threading.Thread(target=_stop_with, args=(lifeline,), daemon=True).start()
+    made = Settings()
+    migrate(made.database_url)
+    serve(made)
+    sys.stdout.flush()
+    sys.stderr.flush()
 
 
-if __name__ == "__main__":
-    main()
+def _stop_with(lifeline: Connection) -> None:
+    try:
+        lifeline.recv()
+    except (EOFError, OSError):
+        os.kill(os.getpid(), signal.SIGTERM)
