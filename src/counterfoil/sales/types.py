@@ -223,7 +223,9 @@ class Refund(msgspec.Struct, frozen=True):
     claimed_by: str | None
     claimed_until: datetime | None
     error: str | None
+    """Why it did not happen, or not yet: the rail's words, or those of whoever denied it."""
     expires_at: datetime | None
+    """When it is denied unless somebody approves it before; None = never."""
     processed_at: datetime | None
     metadata: dict[str, Any]
     created_at: datetime
