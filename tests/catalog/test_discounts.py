@@ -214,6 +214,9 @@ async def test_discounts_come_in_pages_that_stay_the_same_while_some_are_added(s
         (1_000, 3, {"kind": "flat", "amount": 250, "asset": "USD"}, 250),
         (1_000, 3, {"kind": "flat", "amount": 3_001, "asset": "USD"}, 3_000),
         (1_000, 3, {"kind": "flat", "amount": 0, "asset": "USD"}, 0),
+        # Off each seat.
+        (1_000, 3, {"kind": "flat_per_seat", "amount": 250, "asset": "USD"}, 750),
+        (1_000, 3, {"kind": "flat_per_seat", "amount": 1_001, "asset": "USD"}, 3_000),
         # A price of its own: for each unit, and never a higher one.
         (1_000, 3, {"kind": "set_price", "amount": 750, "asset": "USD"}, 750),
         (1_000, 3, {"kind": "set_price", "amount": 0, "asset": "USD"}, 3_000),
@@ -248,12 +251,11 @@ async def test_a_percentage_is_rounded_on_each_line(shop: Shop) -> None:
     assert sorted(line["discount_total"] for line in await shop.rows("cart_lines")) == [1, 1]
 
 
-async def test_a_flat_amount_is_taken_once_from_the_first_lines_on(shop: Shop) -> None:
+async def test_a_flat_amount_is_taken_once_and_spread_over_the_lines(shop: Shop) -> None:
     sold = [await shop.tier(f"p-{place}", amount=300, asset="USD") for place in range(3)]
     await shop.discount("FLAT", kind="flat", amount=500, asset="USD")
     assert (await shop.checkout(*sold, code="FLAT"))["amount"] == 400
-    lines = sorted(await shop.rows("cart_lines"), key=lambda row: int(row["position"]))
-    assert [line["discount_total"] for line in lines] == [300, 200, 0]
+    assert sorted(line["discount_total"] for line in await shop.rows("cart_lines")) == [166, 167, 167]
 
 
 async def test_only_what_it_is_for_gets_cheaper(shop: Shop) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.support.app import TRANSACTIONS_OVERLAP, Shop, competitor, good, named, opening, problem, total
 from tests.support.databases import Dialect
 
-from counterfoil.catalog import discounts, prices
+from counterfoil.catalog import prices, redemptions
 from counterfoil.catalog.prices import PriceChanges
 from counterfoil.db.tx import Tx
 from counterfoil.exchange import inbox
@@ -920,7 +920,7 @@ async def test_the_last_use_goes_to_a_rival(shop: Shop, monkeypatch: pytest.Monk
         wanted = OpenCheckout(lines=[WantedLine(price_id=sold.price_id)], rail="sandbox", code="once", holds_for=QUOTE)
         return open_checkout(tx, wanted).checkout.id
 
-    rival = competitor(monkeypatch, discounts, "reserve", shop.scope, buy)
+    rival = competitor(monkeypatch, redemptions, "count", shop.scope, buy)
     problem(await shop.try_checkout(sold, code="once"), 422, "discount_exhausted")
     assert {row["id"] for row in await shop.rows("checkouts")} == {plain["id"], rival[0]}
     assert await uses(shop) == (1, ["reserved"])
@@ -934,7 +934,7 @@ async def test_an_order_is_never_made_twice(shop: Shop) -> None:
     def as_if_open(tx: Tx) -> None:
         found = checkouts.lock(tx, opened["id"])
         assert found is not None
-        settlement.fulfill(tx, found)
+        settlement.fulfill(tx, found, insist=True)
 
     before = await shop.everything()
     with pytest.raises(Conflict) as refusal:

@@ -1,63 +1,47 @@
-"""Operations on discounts, and what a discount takes off a line.
+"""Operations on discounts.
 
-A use is reserved before any rail is asked, redeemed by the order and released on every other way out.
-The limit is a condition of the one UPDATE that counts, so no number of buyers at once can pass it.
-
-A margin is a discount that belongs to a customer and has no code: it applies to whatever that customer, or
-anyone below it, buys. It has no limit, so its uses are not counted and do not wait for one another.
+A discount is typed (it has a code), applies by itself (``auto_apply``), or is a customer's margin: then it has
+no code and applies to whatever that customer, or anyone below it, buys. What it takes off is in ``pricing``;
+how its uses are counted, in ``redemptions``.
 """
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
 from counterfoil.accounts.tables import customers
-from counterfoil.catalog.products import check_text
-from counterfoil.catalog.tables import discount_redemptions, discounts
-from counterfoil.catalog.types import CatalogStatus, Discount, DiscountKind, DiscountRedemption
+from counterfoil.catalog import discount_rules
+from counterfoil.catalog.discount_rules import DiscountChanges, NewDiscount, is_code, moment, normalize_code
+from counterfoil.catalog.tables import discount_buyers, discounts
+from counterfoil.catalog.types import CatalogStatus, Discount
 from counterfoil.db.functions import any_of
 from counterfoil.db.schema import columns, mine
 from counterfoil.db.tx import Tx
-from counterfoil.kernel import money
 from counterfoil.kernel.errors import Conflict, Invalid, NotFound
-from counterfoil.kernel.metadata import check_metadata
 from counterfoil.kernel.paging import Page, page_of
 
-_CODE = re.compile(r"[A-Z0-9_-]{1,64}")
+__all__ = ["DiscountChanges", "NewDiscount"]
 
 _GET = sa.select(*columns(discounts)).where(mine(discounts), discounts.c.id == sa.bindparam("id"))
-_BY_CODE = sa.select(*columns(discounts)).where(mine(discounts), discounts.c.code == sa.bindparam("code"))
+_GET_MANY = (
+    sa.select(*columns(discounts)).where(mine(discounts), any_of(discounts.c.id, "ids")).order_by(discounts.c.id)
+)
+_GET_LOCKED = _GET.with_for_update(key_share=True)
 _LIST = (
     sa.select(*columns(discounts))
     .where(mine(discounts), discounts.c.id > sa.bindparam("after"))
     .order_by(discounts.c.id)
     .limit(sa.bindparam("limit", type_=sa.Integer))
 )
-_SET_STATUS = (
-    sa.update(discounts)
-    .where(mine(discounts), discounts.c.id == sa.bindparam("discount_id"))
-    .values(status=sa.bindparam("new_status"), updated_at=sa.bindparam("now"))
-    .returning(*columns(discounts))
-)
-_USE = (
-    sa.update(discounts)
-    .where(
-        mine(discounts),
-        discounts.c.id == sa.bindparam("discount_id"),
-        sa.or_(discounts.c.usage_limit.is_(None), discounts.c.times_used < discounts.c.usage_limit),
-    )
-    .values(times_used=discounts.c.times_used + 1, updated_at=sa.bindparam("now"))
-)
-_GIVE_BACK = (
-    sa.update(discounts)
-    .where(mine(discounts), discounts.c.id == sa.bindparam("discount_id"))
-    .values(times_used=discounts.c.times_used - 1, updated_at=sa.bindparam("now"))
-)
+_FILTERS = {
+    "code": discounts.c.code == sa.bindparam("code"),
+    "group_id": discounts.c.group_id == sa.bindparam("group_id"),
+    "status": discounts.c.status == sa.bindparam("status"),
+    "auto_apply": discounts.c.auto_apply == sa.bindparam("auto_apply", type_=sa.Boolean),
+}
 _HOLD_CUSTOMER = (
     sa.select(customers.c.id)
     .where(mine(customers), customers.c.id == sa.bindparam("customer_id"), customers.c.deleted_at.is_(None))
@@ -66,138 +50,72 @@ _HOLD_CUSTOMER = (
 _ACTIVE_MARGINS = sa.select(*columns(discounts)).where(
     mine(discounts), any_of(discounts.c.customer_id, "customer_ids"), discounts.c.status == "active"
 )
-_REDEMPTIONS = (
-    sa.select(*columns(discount_redemptions))
-    .where(mine(discount_redemptions), discount_redemptions.c.checkout_id == sa.bindparam("checkout_id"))
-    .order_by(discount_redemptions.c.discount_id)
-)
-_HELD = (
-    sa.select(*columns(discount_redemptions), discounts.c.customer_id.label("margin_of"))
-    .join(
-        discounts,
-        sa.and_(
-            discounts.c.tenant_id == discount_redemptions.c.tenant_id,
-            discounts.c.id == discount_redemptions.c.discount_id,
-        ),
-    )
-    .where(mine(discount_redemptions), discount_redemptions.c.checkout_id == sa.bindparam("checkout_id"))
-    .order_by(discount_redemptions.c.discount_id)
-)
-_MOVE_REDEMPTION = (
-    sa.update(discount_redemptions)
-    .where(
-        mine(discount_redemptions),
-        discount_redemptions.c.id == sa.bindparam("redemption_id"),
-        discount_redemptions.c.status == sa.bindparam("from_status"),
-    )
-    .values(status=sa.bindparam("to_status"), updated_at=sa.bindparam("now"))
+
+_OF_BUYER = sa.outerjoin(
+    discounts,
+    discount_buyers,
+    sa.and_(
+        discount_buyers.c.tenant_id == discounts.c.tenant_id,
+        discount_buyers.c.discount_id == discounts.c.id,
+        discount_buyers.c.buyer == sa.bindparam("buyer", type_=sa.Text),
+    ),
 )
 
 
-class NewDiscount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What it takes to make a discount: a code for whoever types it, or the customer whose margin it is."""
-
-    kind: DiscountKind
-    code: str | None = None
-    customer_id: str | None = None
-    amount: int = 0
-    asset: str | None = None
-    description: str = ""
-    product_ids: list[str] = []
-    tiers: list[str] = []
-    usage_limit: int | None = None
-    starts_at: datetime | None = None
-    expires_at: datetime | None = None
-    metadata: dict[str, Any] = {}
+def _candidates(*whose: sa.ColumnElement[bool]) -> sa.Select[*tuple[Any, ...]]:
+    used = sa.func.coalesce(discount_buyers.c.times_used, 0).label("used_by_buyer")
+    return sa.select(*columns(discounts), used).select_from(_OF_BUYER).where(mine(discounts), *whose)
 
 
-def normalize_code(code: str) -> str:
-    """Codes are the same in either case and with blanks around them."""
-    return code.strip().upper()
-
-
-def _check_whose(new: NewDiscount, code: str | None) -> None:
-    if (code is None) == (new.customer_id is None):
-        raise Invalid.field("code", "give a code, or the customer whose margin it is", code="code_or_customer")
-    if code is not None and not _CODE.fullmatch(code):
-        raise Invalid.field("code", "1 to 64 letters, digits, hyphens and underscores")
-    if new.customer_id is not None and new.kind != "percentage":
-        raise Invalid.field("kind", "a margin is a percentage", code="margin_kind")
-    if new.customer_id is not None and new.usage_limit is not None:
-        raise Invalid.field("usage_limit", "a margin has none", code="margin_usage_limit")
-
-
-def _check(new: NewDiscount) -> None:
-    most = 10_000 if new.kind == "percentage" else money.MAX_AMOUNT
-    if not 0 <= new.amount <= most or (new.kind == "free" and new.amount):
-        raise Invalid.field("amount", "basis points up to 10000 for percentage, minor units otherwise, 0 for free")
-    if (new.asset is not None) != (new.kind in {"flat", "set_price"}):
-        raise Invalid.field("asset", "flat and set_price are in an asset, percentage and free are not")
-    if new.asset is not None and not money.is_known(new.asset):
-        raise Invalid.field("asset", "not a currency or token we know", code="unknown_asset")
-    if new.usage_limit is not None and not 1 <= new.usage_limit <= money.MAX_AMOUNT:
-        raise Invalid.field("usage_limit", "at least 1, or left out")
-    starts_at, expires_at = _moment("starts_at", new.starts_at), _moment("expires_at", new.expires_at)
-    if starts_at is not None and expires_at is not None and expires_at <= starts_at:
-        raise Invalid.field("expires_at", "must be after starts_at")
-    for name in ("product_ids", "tiers"):
-        if any("\x00" in value for value in getattr(new, name)):
-            raise Invalid.field(name, "must not contain control characters")
-    check_text("description", new.description, most=2000)
-    check_metadata("metadata", new.metadata)
-
-
-def _moment(field: str, value: datetime | None) -> datetime | None:
-    """The same moment in UTC. Raises Invalid when it has no time zone, or no UTC within the years 1 to 9999."""
-    if value is None:
-        return None
-    if value.tzinfo is None:
-        raise Invalid.field(field, "needs its time zone")
-    try:
-        return value.astimezone(UTC)
-    except OverflowError as error:
-        raise Invalid.field(field, "must be within the years 1 to 9999 in UTC") from error
+_AUTOMATIC = _candidates(discounts.c.auto_apply, discounts.c.status == "active")
+_TYPED = _candidates(discounts.c.code == sa.bindparam("code"))
+_MARGINS = _candidates(any_of(discounts.c.customer_id, "customer_ids"), discounts.c.status == "active")
+_FOR_CART: dict[tuple[bool, bool], sa.Select[*tuple[Any, ...]] | sa.CompoundSelect[*tuple[Any, ...]]] = {
+    (False, False): _AUTOMATIC,
+    (True, False): sa.union_all(_AUTOMATIC, _TYPED),
+    (False, True): sa.union_all(_AUTOMATIC, _MARGINS),
+    (True, True): sa.union_all(_AUTOMATIC, _TYPED, _MARGINS),
+}
+"""One statement for all discounts that a cart may get: with a typed code or not, for a customer or not."""
 
 
 def create(tx: Tx, new: NewDiscount) -> Discount:
     """Make a discount. Raises Invalid; NotFound for the customer; Conflict (``code_taken``, ``margin_taken``)."""
-    code = None if new.code is None else normalize_code(new.code)
-    _check_whose(new, code)
-    _check(new)
-    if new.customer_id is not None:
-        _hold_customer(tx, new.customer_id)
     discount = Discount(
         id=tx.new_id("dsc"),
-        code=code,
+        code=None if new.code is None else normalize_code(new.code),
         description=new.description,
         kind=new.kind,
         amount=new.amount,
         asset=new.asset,
         product_ids=new.product_ids,
-        price_ids=[],
+        price_ids=new.price_ids,
         tiers=new.tiers,
-        rails=[],
-        stage="checkout",
-        auto_apply=False,
-        recurring=False,
-        max_periods=None,
-        group_id=None,
+        rails=new.rails,
+        stage=new.stage,
+        auto_apply=new.auto_apply,
+        recurring=new.recurring,
+        max_periods=new.max_periods,
+        group_id=new.group_id,
         customer_id=new.customer_id,
         usage_limit=new.usage_limit,
-        per_customer_limit=None,
+        per_customer_limit=new.per_customer_limit,
         times_used=0,
-        starts_at=_moment("starts_at", new.starts_at),
-        expires_at=_moment("expires_at", new.expires_at),
+        starts_at=moment("starts_at", new.starts_at),
+        expires_at=moment("expires_at", new.expires_at),
         status="active",
         metadata=new.metadata,
         created_at=tx.now,
         updated_at=tx.now,
     )
+    discount_rules.check(discount)
+    if new.customer_id is not None:
+        _hold_customer(tx, new.customer_id)
     if not tx.insert_if_new(discounts, discount):
-        if code is None:
+        if discount.code is None:
             raise Conflict("This customer has a margin; archive that one first.", code="margin_taken")
-        raise Conflict(f"There is already a discount with the code {code}.", code="code_taken")
-    tx.record("discount.created", "discount", discount.id, code=code, kind=new.kind, margin_of=new.customer_id)
+        raise Conflict(f"There is already a discount with the code {discount.code}.", code="code_taken")
+    tx.record("discount.created", "discount", discount.id, code=discount.code, kind=new.kind, margin_of=new.customer_id)
     return discount
 
 
@@ -215,52 +133,164 @@ def get(tx: Tx, discount_id: str) -> Discount:
     return Discount(*row)
 
 
-def list_(tx: Tx, *, after: str = "", limit: int = 20) -> Page[Discount]:
-    """A page of discounts, oldest first."""
-    return page_of([Discount(*row) for row in tx.all(_LIST, {"after": after, "limit": limit + 1})], limit)
+def get_many(tx: Tx, ids: list[str]) -> list[Discount]:
+    """Those there are, oldest first."""
+    return [Discount(*row) for row in tx.all(_GET_MANY, {"ids": ids})]
 
 
-def set_status(tx: Tx, discount_id: str, status: CatalogStatus) -> Discount:
-    """Archive a discount or bring it back. Raises NotFound; Conflict (``margin_taken``)."""
+def list_(
+    tx: Tx,
+    *,
+    code: str | None = None,
+    group_id: str | None = None,
+    status: CatalogStatus | None = None,
+    auto_apply: bool | None = None,
+    after: str = "",
+    limit: int = 20,
+) -> Page[Discount]:
+    """A page of discounts, oldest first; of this code, group or status, or that apply by themselves or do not."""
+    given: dict[str, Any] = {
+        "code": None if code is None else normalize_code(code),
+        "group_id": group_id,
+        "status": status,
+        "auto_apply": auto_apply,
+    }
+    params = {name: value for name, value in given.items() if value is not None}
+    statement = _LIST.where(*[_FILTERS[name] for name in params])
+    rows = tx.all(statement, {**params, "after": after, "limit": limit + 1})
+    return page_of([Discount(*row) for row in rows], limit)
+
+
+def update(tx: Tx, discount_id: str, changes: DiscountChanges) -> Discount:
+    """Change what may change about a discount; who was quoted it keeps it.
+
+    A limit per customer that comes later counts from then on. Raises Invalid; NotFound; Conflict
+    (``limit_below_uses``, ``margin_taken``).
+    """
+    given = {
+        name: value for name in changes.__struct_fields__ if (value := getattr(changes, name)) is not msgspec.UNSET
+    }
+    if not given:
+        raise Invalid("Say what is to change.")
+    if "expires_at" in given:
+        given["expires_at"] = moment("expires_at", given["expires_at"])
     customer_id = get(tx, discount_id).customer_id  # which never changes
-    if customer_id is not None and status == "active":
+    if customer_id is not None and given.get("status") == "active":
         _hold_customer(tx, customer_id)
         margin = tx.one(_ACTIVE_MARGINS, {"customer_ids": [customer_id]})
         if margin is not None and margin.id != discount_id:
             raise Conflict("This customer has a margin; archive that one first.", code="margin_taken")
-    row = tx.one(_SET_STATUS, {"discount_id": discount_id, "new_status": status, "now": tx.now})
-    if row is None:
-        raise NotFound("There is no such discount.", code="discount_not_found")
-    tx.record(f"discount.{'archived' if status == 'archived' else 'updated'}", "discount", discount_id)
-    return Discount(*row)
+    row = tx.one(_GET_LOCKED, {"id": discount_id})
+    assert row is not None  # nothing deletes discounts
+    old = Discount(*row)
+    new = msgspec.structs.replace(old, **given, updated_at=tx.now)
+    changed = sorted(name for name in given if getattr(new, name) != getattr(old, name))
+    if not changed:
+        return old
+    discount_rules.check(new)
+    if "usage_limit" in changed and new.usage_limit is not None and new.usage_limit < old.times_used:
+        raise Conflict(f"It has been used {old.times_used} times already.", code="limit_below_uses")
+    statement = sa.update(discounts).where(mine(discounts), discounts.c.id == sa.bindparam("discount_id"))
+    tx.execute(statement.values(**given, updated_at=tx.now), {"discount_id": discount_id})
+    verb = "archived" if "status" in changed and new.status == "archived" else "updated"
+    tx.record(f"discount.{verb}", "discount", discount_id, changed=changed)
+    return new
+
+
+def set_status(tx: Tx, discount_id: str, status: CatalogStatus) -> Discount:
+    """Archive a discount or bring it back. Raises NotFound; Conflict (``margin_taken``)."""
+    return update(tx, discount_id, DiscountChanges(status=status))
+
+
+class Candidates(msgspec.Struct, frozen=True):
+    """The discounts that a cart may get, before it is known what they cover."""
+
+    margin: Discount | None
+    automatic: list[Discount]
+    """Those in use now and not used up, oldest first."""
+    typed: Discount | None
+
+
+def candidates(
+    tx: Tx, *, code: str | None = None, customer_path: str | None = None, rail: str | None = None, buyer: str | None
+) -> Candidates:
+    """What a cart may get: the customer's margin, what applies by itself, and what was typed; one statement.
+
+    ``customer_path`` is :attr:`~counterfoil.accounts.types.Customer.path`; the margin nearest to its end counts,
+    the customer's own first. ``rail`` None: nothing that is for some rails only. ``buyer``: whom limits per
+    customer count; without one, what has such a limit does not apply by itself.
+    Raises Invalid with a code that says why what was typed cannot be used.
+    """
+    wanted = None if code is None else normalize_code(code)
+    if wanted is not None and not is_code(wanted):
+        raise _unknown_code()
+    path = [] if customer_path is None else customer_path.rstrip("/").split("/")
+    rows = tx.all(
+        _FOR_CART[wanted is not None, customer_path is not None],
+        {"code": wanted, "customer_ids": path, "buyer": buyer} if path or wanted else {"buyer": buyer},
+    )
+    used: dict[str, int] = {row.id: row.used_by_buyer for row in rows}
+    found = {row.id: Discount(*row[:-1]) for row in rows}
+    typed = next((one for one in found.values() if one.code == wanted), None) if wanted is not None else None
+    if wanted is not None:
+        if typed is None:
+            raise _unknown_code()
+        check_usable(tx, typed, rail=rail, buyer=buyer, used_by_buyer=used[typed.id])
+    margins = {one.customer_id: one for one in found.values() if one.customer_id is not None and _is_due(tx, one)}
+    nearest = next((margins[id_] for id_ in reversed(path) if id_ in margins), None)
+    automatic = [
+        one
+        for one in sorted(found.values(), key=lambda one: one.id)
+        if one.auto_apply
+        and one is not typed
+        and one.status == "active"
+        and _is_due(tx, one)
+        and _fits(one, rail)
+        and not _is_used_up(one)
+        and (one.per_customer_limit is None or (buyer is not None and used[one.id] < one.per_customer_limit))
+    ]
+    return Candidates(nearest if nearest and _fits(nearest, rail) else None, automatic, typed)
 
 
 def usable(tx: Tx, code: str) -> Discount:
-    """The discount behind a code, if it can be used now. Raises Invalid with a code that says why not."""
-    code = normalize_code(code)
-    row = tx.one(_BY_CODE, {"code": code}) if _CODE.fullmatch(code) else None
-    if row is None:
-        raise Invalid.field("code", "there is no such code", code="discount_not_found")
-    discount = Discount(*row)
+    """The discount behind a code, if it is in use now. Raises Invalid with a code that says why not."""
+    found = list_(tx, code=code, limit=1).data if is_code(normalize_code(code)) else []
+    if not found:
+        raise _unknown_code()
+    _check_due(tx, found[0])
+    return found[0]
+
+
+def check_usable(tx: Tx, discount: Discount, *, rail: str | None, buyer: str | None, used_by_buyer: int = 0) -> None:
+    """Raise Invalid with a code that says why a typed discount cannot be used now on this rail by this buyer."""
+    _check_due(tx, discount)
+    if not _fits(discount, rail):
+        raise Invalid.field("code", f"this code is for {' or '.join(discount.rails)} only", code="discount_wrong_rail")
+    if _is_used_up(discount):
+        raise used_up("code")
+    if discount.per_customer_limit is None:
+        return
+    if buyer is None:
+        raise Invalid.field("email", "this code counts its buyers; say who you are", code="buyer_required")
+    if used_by_buyer >= discount.per_customer_limit:
+        raise used_up("code")
+
+
+def used_up(field: str) -> Invalid:
+    """What to raise when no use is left of what a field asks for."""
+    words = "this code has been used up" if field == "code" else "a discount of this quote has been used up"
+    return Invalid.field(field, words, code="discount_exhausted")
+
+
+def _unknown_code() -> Invalid:
+    return Invalid.field("code", "there is no such code", code="discount_not_found")
+
+
+def _check_due(tx: Tx, discount: Discount) -> None:
     if discount.status != "active" or (discount.starts_at and tx.now < discount.starts_at):
         raise Invalid.field("code", "this code is not in use", code="discount_inactive")
     if discount.expires_at and tx.now >= discount.expires_at:
         raise Invalid.field("code", "this code has expired", code="discount_expired")
-    return discount
-
-
-def margin_for(tx: Tx, customer_path: str) -> Discount | None:
-    """The margin a customer buys with: the nearest in use now, its own first, then those of the customers above.
-
-    ``customer_path`` is :attr:`~counterfoil.accounts.types.Customer.path`.
-    """
-    ids = customer_path.rstrip("/").split("/")
-    margins = {row.customer_id: Discount(*row) for row in tx.all(_ACTIVE_MARGINS, {"customer_ids": ids})}
-    for customer_id in reversed(ids):
-        margin = margins.get(customer_id)
-        if margin is not None and _is_due(tx, margin):
-            return margin
-    return None
 
 
 def _is_due(tx: Tx, discount: Discount) -> bool:
@@ -269,95 +299,9 @@ def _is_due(tx: Tx, discount: Discount) -> bool:
     )
 
 
-def covers(discount: Discount, product_id: str, tier: str, asset: str) -> bool:
-    """Whether the discount applies to a line: its product, its tier, and its asset where money is named."""
-    return (
-        (not discount.product_ids or product_id in discount.product_ids)
-        and (not discount.tiers or tier in discount.tiers)
-        and (discount.asset is None or discount.asset == asset)
-    )
+def _fits(discount: Discount, rail: str | None) -> bool:
+    return not discount.rails or rail in discount.rails
 
 
-def reduction(discount: Discount, remaining: int, quantity: int) -> int:
-    """How much it takes off a line it covers, of which ``remaining`` is left to pay.
-
-    Never more than that, rounded once, half up.
-    """
-    match discount.kind:
-        case "percentage":
-            return money.portion(remaining, discount.amount)
-        case "flat":
-            return min(discount.amount, remaining)
-        case "flat_per_seat":
-            return min(discount.amount * quantity, remaining)
-        case "set_price":
-            return max(0, remaining - discount.amount * quantity)
-        case "free":
-            return remaining
-
-
-def reserve(tx: Tx, discount: Discount, checkout_id: str, taken: money.Money) -> None:
-    """Take one use for a checkout. Raises Invalid (``discount_exhausted``) when none is left."""
-    if discount.customer_id is None and not tx.execute(_USE, {"discount_id": discount.id, "now": tx.now}):
-        raise Invalid.field("code", "this code has been used up", code="discount_exhausted")
-    redemption = DiscountRedemption(
-        id=tx.new_id("red"),
-        discount_id=discount.id,
-        checkout_id=checkout_id,
-        buyer=None,
-        status="reserved",
-        amount=taken.amount,
-        asset=taken.asset,
-        created_at=tx.now,
-        updated_at=tx.now,
-    )
-    tx.insert(discount_redemptions, redemption)
-
-
-def redemptions_of(tx: Tx, checkout_id: str) -> list[DiscountRedemption]:
-    """The uses a checkout holds or held."""
-    return [DiscountRedemption(*row) for row in tx.all(_REDEMPTIONS, {"checkout_id": checkout_id})]
-
-
-def release(tx: Tx, checkout_id: str) -> None:
-    """Give a checkout's reserved uses back; those redeemed or released already stay as they are."""
-    for redemption, counted in _held(tx, checkout_id):
-        if _move(tx, redemption, "reserved", "released") and counted:
-            tx.execute(_GIVE_BACK, {"discount_id": redemption.discount_id, "now": tx.now})
-
-
-def redeem(tx: Tx, checkout_id: str) -> bool:
-    """Make a checkout's uses final. A use released in the meantime is taken again if one is left.
-
-    False, with nothing changed, when none is left.
-    """
-    held = _held(tx, checkout_id)
-    lapsed = [redemption for redemption, counted in held if counted and redemption.status == "released"]
-    for place, redemption in enumerate(lapsed):
-        if not tx.execute(_USE, {"discount_id": redemption.discount_id, "now": tx.now}):
-            for earlier in lapsed[:place]:
-                tx.execute(_GIVE_BACK, {"discount_id": earlier.discount_id, "now": tx.now})
-            return False
-    for redemption, _ in held:
-        if redemption.status != "redeemed":
-            _move(tx, redemption, redemption.status, "redeemed")
-    return True
-
-
-def _held(tx: Tx, checkout_id: str) -> list[tuple[DiscountRedemption, bool]]:
-    """A checkout's uses, and of each whether it is counted: a margin's is not."""
-    rows = tx.all(_HELD, {"checkout_id": checkout_id})
-    return [(DiscountRedemption(*row[:-1]), row.margin_of is None) for row in rows]
-
-
-def _move(
-    tx: Tx,
-    redemption: DiscountRedemption,
-    before: Literal["reserved", "redeemed", "released"],
-    after: Literal["redeemed", "released"],
-) -> bool:
-    moved = tx.execute(
-        _MOVE_REDEMPTION,
-        {"redemption_id": redemption.id, "from_status": before, "to_status": after, "now": tx.now},
-    )
-    return moved == 1
+def _is_used_up(discount: Discount) -> bool:
+    return discount.usage_limit is not None and discount.times_used >= discount.usage_limit

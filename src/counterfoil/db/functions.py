@@ -67,3 +67,35 @@ def any_of(column: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[bool]:
 def insert_new(table: sa.Table) -> Insert:
     """An INSERT that leaves an existing row alone (ON CONFLICT DO NOTHING); both databases read it."""
     return _insert(table).on_conflict_do_nothing()
+
+
+def insert_or_update(table: sa.Table) -> Insert:
+    """An INSERT to be given its ``on_conflict_do_update``, which both databases read."""
+    return _insert(table)
+
+
+class _KeepWritersOut(sa.sql.expression.Executable, sa.ClauseElement):
+    inherit_cache = False
+    __visit_name__ = "keep_writers_out"
+
+    def __init__(self, table: sa.Table) -> None:
+        self.table = table
+
+
+@compiles(_KeepWritersOut, "postgresql")
+def _keep_writers_out_postgresql(element: _KeepWritersOut, compiler: Any, **kw: Any) -> str:
+    return f"LOCK TABLE {compiler.process(element.table, asfrom=True, **kw)} IN SHARE ROW EXCLUSIVE MODE"
+
+
+@compiles(_KeepWritersOut, "sqlite")
+def _keep_writers_out_sqlite(element: _KeepWritersOut, compiler: Any, **kw: Any) -> str:
+    return f"DELETE FROM {compiler.process(element.table, asfrom=True, **kw)} WHERE 0"  # noqa: S608 # a table of ours
+
+
+def keep_writers_out(table: sa.Table) -> sa.Executable:
+    """A statement that lets nobody else write to a table until the transaction ends; readers go on.
+
+    It waits for whoever has written and not committed, so that what comes after sees everything. SQLite has one
+    writer anyway, and does nothing.
+    """
+    return _KeepWritersOut(table)

@@ -1,6 +1,6 @@
 """Pricing a cart: what is bought, what it costs here and now, and what it promises.
 
-Rounding happens once a line, half up, where a percentage is taken off; everything else is exact.
+What discounts take off is ``catalog.pricing``'s to say; everything here is exact.
 """
 
 from __future__ import annotations
@@ -13,35 +13,45 @@ import msgspec
 import sqlalchemy as sa
 
 from counterfoil.catalog.tables import benefits, prices, products
-from counterfoil.catalog.types import Benefit, Price
+from counterfoil.catalog.types import Price
 from counterfoil.db.functions import any_of
 from counterfoil.db.schema import columns, mine
 from counterfoil.db.tx import Row, Tx
 from counterfoil.kernel.errors import Invalid, NotFound
+from counterfoil.kernel.metadata import check_metadata
 from counterfoil.kernel.money import MAX_AMOUNT
 from counterfoil.sales.tables import cart_lines, carts
 from counterfoil.sales.types import Cart, CartLine
 
 MAX_LINES = 100
-
-_Promises = dict[tuple[str, str], list[dict[str, Any]]]
-"""Benefits by product and tier."""
+MAX_QUANTITY = 10_000
 
 _OFFERS = (
-    sa.select(*columns(prices), products.c.name.label("product_name"), products.c.status.label("product_status"))
+    sa.select(
+        *columns(prices),
+        products.c.name.label("product_name"),
+        products.c.status.label("product_status"),
+        benefits.c.kind.label("benefit_kind"),
+        benefits.c.spec.label("benefit_spec"),
+    )
     .join(products, sa.and_(products.c.tenant_id == prices.c.tenant_id, products.c.id == prices.c.product_id))
+    .outerjoin(
+        benefits,
+        sa.and_(
+            benefits.c.tenant_id == prices.c.tenant_id,
+            benefits.c.product_id == prices.c.product_id,
+            benefits.c.tier == prices.c.tier,
+        ),
+    )
     .where(mine(prices), any_of(prices.c.id, "ids"))
-)
-_BENEFITS = (
-    sa.select(*columns(benefits))
-    .where(mine(benefits), any_of(benefits.c.product_id, "ids"))
-    .order_by(benefits.c.product_id, benefits.c.id)
+    .order_by(prices.c.id, benefits.c.id)
 )
 _LINES = (
     sa.select(*columns(cart_lines))
     .where(mine(cart_lines), cart_lines.c.cart_id == sa.bindparam("cart_id"))
     .order_by(cart_lines.c.position)
 )
+_PRICE_WIDTH = len(columns(prices))
 
 
 class WantedLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,6 +59,16 @@ class WantedLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     price_id: str
     quantity: int = 1
+    metadata: dict[str, Any] = {}
+
+
+class _Offer(msgspec.Struct, frozen=True):
+    """A price, the product it is of, and what the price's tier promises."""
+
+    price: Price
+    product_name: str
+    product_status: str
+    benefits: list[dict[str, Any]]
 
 
 class PricedLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,8 +79,19 @@ class PricedLine(msgspec.Struct, frozen=True, kw_only=True):
     quantity: int
     unit_amount: int
     benefits: list[dict[str, Any]]
+    metadata: dict[str, Any] = {}
     discount_total: int = 0
     discounts: list[dict[str, Any]] = []
+
+    @property
+    def product_id(self) -> str:
+        """What it is a price of."""
+        return self.price.product_id
+
+    @property
+    def price_id(self) -> str:
+        """The price's id."""
+        return self.price.id
 
     @property
     def subtotal(self) -> int:
@@ -76,9 +107,8 @@ def price_lines(tx: Tx, wanted: list[WantedLine], *, country: str | None = None)
         raise Invalid.field("lines", f"a cart has at most {MAX_LINES} lines", code="cart_too_large")
     if country is not None and not re.fullmatch(r"[A-Z]{2}", country):
         raise Invalid.field("country", "an ISO 3166-1 alpha-2 code in upper case")
-    found = {row.id: row for row in tx.all(_OFFERS, {"ids": sorted({line.price_id for line in wanted})})}
-    promised = _promises(tx, sorted({row.product_id for row in found.values()}))
-    lines = [_price_line(place, line, found.get(line.price_id), country, promised) for place, line in enumerate(wanted)]
+    offers = _offers(tx, sorted({line.price_id for line in wanted}))
+    lines = [_price_line(place, line, offers.get(line.price_id), country) for place, line in enumerate(wanted)]
     for place, priced in enumerate(lines):
         if priced.price.asset != lines[0].price.asset:
             raise Invalid.field(f"lines/{place}/price_id", "all lines must be in one asset", code="mixed_assets")
@@ -87,12 +117,27 @@ def price_lines(tx: Tx, wanted: list[WantedLine], *, country: str | None = None)
     return lines
 
 
-def _price_line(place: int, line: WantedLine, row: Row | None, country: str | None, promised: _Promises) -> PricedLine:
-    if row is None:
+def _offers(tx: Tx, price_ids: list[str]) -> dict[str, _Offer]:
+    offers: dict[str, _Offer] = {}
+    for row in tx.all(_OFFERS, {"ids": price_ids}):  # a row for each benefit
+        offer = offers.get(row.id)
+        if offer is None:
+            offer = offers[row.id] = _Offer(Price(*row[:_PRICE_WIDTH]), row.product_name, row.product_status, [])
+        if row.benefit_kind is not None:
+            offer.benefits.append({"kind": row.benefit_kind, "spec": row.benefit_spec})
+    return offers
+
+
+def _price_line(place: int, line: WantedLine, offer: _Offer | None, country: str | None) -> PricedLine:
+    if not 1 <= line.quantity <= MAX_QUANTITY:
+        raise Invalid.field(
+            f"lines/{place}/quantity", f"must be from 1 to {MAX_QUANTITY}", code="quantity_out_of_range"
+        )
+    check_metadata(f"lines/{place}/metadata", line.metadata)
+    if offer is None:
         raise NotFound(f"lines/{place}/price_id: there is no such price.", code="price_not_found")
-    *fields, product_name, product_status = row
-    price = Price(*fields)
-    if price.status != "active" or product_status != "active":
+    price = offer.price
+    if price.status != "active" or offer.product_status != "active":
         raise Invalid.field(f"lines/{place}/price_id", "not for sale any more", code="price_archived")
     if price.type == "recurring":  # one payment must not buy for ever what is sold by the month
         raise Invalid.field(
@@ -108,19 +153,12 @@ def _price_line(place: int, line: WantedLine, row: Row | None, country: str | No
         )
     return PricedLine(
         price=price,
-        name=f"{product_name} {price.name}".strip(),
+        name=f"{offer.product_name} {price.name}".strip(),
         quantity=line.quantity,
         unit_amount=unit_amount(price, country),
-        benefits=promised.get((price.product_id, price.tier), []),
+        benefits=offer.benefits,
+        metadata=line.metadata,
     )
-
-
-def _promises(tx: Tx, product_ids: list[str]) -> _Promises:
-    promised: _Promises = {}
-    for row in tx.all(_BENEFITS, {"ids": product_ids}):
-        benefit = Benefit(*row)
-        promised.setdefault((benefit.product_id, benefit.tier), []).append({"kind": benefit.kind, "spec": benefit.spec})
-    return promised
 
 
 def unit_amount(price: Price, country: str | None) -> int:
@@ -137,10 +175,16 @@ def save(
     *,
     customer_id: str | None,
     country: str | None,
+    rail: str | None,
+    code: str | None,
+    email: str | None,
     holds_for: timedelta,
     metadata: dict[str, Any],
 ) -> Cart:
-    """Write a priced cart down. Its totals and its promises hold until it expires."""
+    """Write a priced cart down. Its totals and its promises hold until it expires.
+
+    Nothing enters the record: a quote binds nobody but us, and most of them just lapse.
+    """
     subtotal = sum(line.subtotal for line in lines)
     discount_total = sum(line.discount_total for line in lines)
     cart = Cart(
@@ -152,9 +196,9 @@ def save(
         tax_total=0,
         total=subtotal - discount_total,
         country=country,
-        rail=None,
-        code=None,
-        email=None,
+        rail=rail,
+        code=code,
+        email=email,
         status="open",
         paid_by=None,
         paid_at=None,
@@ -179,7 +223,7 @@ def save(
             total=line.subtotal - line.discount_total,
             discounts=line.discounts,
             benefits=line.benefits,
-            metadata={},
+            metadata=line.metadata,
             created_at=tx.now,
         )
         for position, line in enumerate(lines)

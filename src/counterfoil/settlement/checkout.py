@@ -11,18 +11,21 @@ from typing import Any
 import msgspec
 
 from counterfoil.accounts import customers
-from counterfoil.catalog import discounts, prices
+from counterfoil.catalog import discounts, redemptions, stock_reservations
 from counterfoil.catalog.products import check_text
+from counterfoil.catalog.stock_reservations import Demand
 from counterfoil.catalog.types import Discount
 from counterfoil.db.tx import Tx
-from counterfoil.kernel.errors import Conflict, Invalid
+from counterfoil.kernel.errors import Conflict, Invalid, NotFound
 from counterfoil.kernel.metadata import check_metadata
 from counterfoil.kernel.money import Money
 from counterfoil.rails.base import CheckoutReport, PaymentFact
-from counterfoil.sales import checkouts, quotes
+from counterfoil.sales import carts, checkouts, quotes
 from counterfoil.sales.quotes import PricedLine, WantedLine
-from counterfoil.sales.types import CartLine, Checkout
-from counterfoil.settlement import holds
+from counterfoil.sales.shipping import ShippingAddress, check_shipping
+from counterfoil.sales.types import Cart, CartLine, Checkout
+from counterfoil.settlement import goods, holds
+from counterfoil.settlement.pricing import Pricing, count, reserve, taken_off
 from counterfoil.settlement.settle import settle
 
 FREE = "free"
@@ -34,7 +37,9 @@ _EMAIL = re.compile(r"[^\s@<>\x00-\x1f]{1,64}@[^\s@<>\x00-\x1f]{1,255}")
 class OpenCheckout(msgspec.Struct, frozen=True, kw_only=True):
     """What it takes to open a checkout."""
 
-    lines: list[WantedLine]
+    lines: list[WantedLine] = []
+    cart_id: str | None = None
+    """A saved quote to check out at its price, instead of lines."""
     rail: str
     rail_assets: frozenset[str] | None = None
     """The assets the rail takes; None = any."""
@@ -43,6 +48,8 @@ class OpenCheckout(msgspec.Struct, frozen=True, kw_only=True):
     note: str | None = None
     country: str | None = None
     return_url: str | None = None
+    shipping: ShippingAddress | None = None
+    """Where goods go."""
     metadata: dict[str, Any] = {}
     customer_id: str | None = None
     """Who buys, where that is known; the nearest margin on its way to the top applies."""
@@ -73,10 +80,11 @@ class LostRace(Conflict):
 
 
 def open_checkout(tx: Tx, wanted: OpenCheckout) -> Opened:
-    """Price a cart, reserve its discounts, and open a checkout for it; free ones settle at once.
+    """Price a cart, reserve its stock and its discounts, and open a checkout for it; free ones settle at once.
 
-    A customer's margin comes off first, and a code off what is left. With an idempotency key, the checkout that
-    the key opened before is the answer. Raises Invalid, NotFound, LostRace; Conflict (``customer_not_active``).
+    A saved quote is sold at its price, for as long as it holds. With an idempotency key, the checkout that the key
+    opened before is the answer. Raises Invalid, NotFound, LostRace; Conflict (``customer_not_active``,
+    ``out_of_stock``, ``quote_expired``, ``cart_already_paid``).
     """
     request_hash = wanted.hash() if wanted.idempotency_key else None
     if wanted.idempotency_key and request_hash:
@@ -84,57 +92,125 @@ def open_checkout(tx: Tx, wanted: OpenCheckout) -> Opened:
         if known is not None:
             return Opened(known, is_new=False, description=_describe(quotes.lines_of(tx, known.cart_id)))
     email = _checked(wanted)
-    lines, applied = _reduce(tx, wanted, _quote(tx, wanted))
-    total = sum(line.subtotal - line.discount_total for line in lines)
-    if total and wanted.must_be_free:
-        raise Invalid.field("code", "this code does not make it free", code="discount_not_applicable")
-    if total and wanted.rail == FREE:
-        raise Invalid.field("rail", "this is not free; name a rail to pay it on", code="rail_required")
-    asset = lines[0].price.asset
-    if total and wanted.rail_assets is not None and asset not in wanted.rail_assets:
-        raise Invalid.field("rail", f"{wanted.rail} does not take {asset}", code="asset_not_supported")
-    cart = quotes.save(
-        tx,
-        lines,
-        customer_id=wanted.customer_id,
-        country=wanted.country,
-        holds_for=wanted.holds_for,
-        metadata=wanted.metadata,
-    )
+    checkout_id = tx.new_id("chk")
+    sale = _sell(tx, wanted, email, checkout_id) if wanted.cart_id is None else _sell_saved(tx, wanted, checkout_id)
+    cart, total = sale.cart, sale.cart.total
     checkout = checkouts.create(
         tx,
-        checkout_id=tx.new_id("chk"),
+        checkout_id=checkout_id,
         cart_id=cart.id,
-        customer_id=wanted.customer_id,
+        customer_id=cart.customer_id,
         rail=wanted.rail if total else FREE,
         total=Money(cart.total, cart.asset),
-        expires_at=cart.expires_at,
-        email=email,
+        expires_at=tx.now + wanted.holds_for,
+        email=email or cart.email,
         note=wanted.note,
         return_url=wanted.return_url,
         idempotency_key=wanted.idempotency_key,
         request_hash=request_hash,
+        shipping=_shipping(wanted, sale.lines),
     )
     if checkout is None:
         raise LostRace("Another request with this Idempotency-Key is in progress.")
-    for discount in applied:
-        discounts.reserve(tx, discount, checkout.id, Money(_taken(discount, lines), cart.asset))
+    redemptions.reserve(tx, checkout.id, sale.uses, buyer=sale.buyer, asset=cart.asset)
     if not total:
         checkouts.attach(tx, checkout.id, reference=checkout.id, url="")
         settle(tx, _gift(tx, checkout))
         checkout = checkouts.get(tx, checkout.id)
-    return Opened(checkout, is_new=True, description=_describe(lines))
+    return Opened(checkout, is_new=True, description=_describe(sale.lines))
 
 
-def _quote(tx: Tx, wanted: OpenCheckout) -> list[PricedLine]:
-    """Price the lines, and fix the terms of prices that are quoted for the first time."""
-    lines = quotes.price_lines(tx, wanted.lines, country=wanted.country)
-    fresh = [line.price.id for line in lines if line.price.locked_at is None]
-    if not fresh:
-        return lines
-    prices.lock_terms(tx, fresh)
-    # Their terms may have changed between our look and the lock; what is fixed now is what is quoted.
-    return quotes.price_lines(tx, wanted.lines, country=wanted.country)
+class _Sale(msgspec.Struct, frozen=True):
+    """A saved cart whose stock and discounts are held for the checkout that follows."""
+
+    cart: Cart
+    lines: Sequence[PricedLine | CartLine]
+    uses: list[tuple[Discount, int]]
+    """The discounts, and what each takes off."""
+    buyer: str | None
+
+
+def _sell(tx: Tx, wanted: OpenCheckout, email: str | None, checkout_id: str) -> _Sale:
+    """Price a new cart, and hold what it takes."""
+    asked = Pricing(
+        tx,
+        wanted.lines,
+        customer_id=wanted.customer_id,
+        country=wanted.country,
+        rail=wanted.rail,
+        code=wanted.code,
+        email=email,
+    )
+    _hold_stock(tx, checkout_id, asked.lines, wanted)
+    priced = reserve(tx, asked)
+    if priced.total and wanted.must_be_free:
+        raise Invalid.field("code", "this code does not make it free", code="discount_not_applicable")
+    _check_rail(wanted, priced.total, priced.asset)
+    cart = quotes.save(
+        tx,
+        priced.lines,
+        customer_id=wanted.customer_id,
+        country=wanted.country,
+        rail=wanted.rail,
+        code=None if asked.typed is None else asked.typed.code,
+        email=email,
+        holds_for=wanted.holds_for,
+        metadata=wanted.metadata,
+    )
+    return _Sale(cart, priced.lines, [(one, priced.taken(one)) for one in priced.applied], asked.buyer)
+
+
+def _sell_saved(tx: Tx, wanted: OpenCheckout, checkout_id: str) -> _Sale:
+    """Hold what a saved quote takes. Its discounts need not be in use any more, but they must not be used up."""
+    assert wanted.cart_id is not None
+    for name in ("lines", "code", "country", "metadata"):
+        if getattr(wanted, name):
+            raise Invalid.field(name, "the cart has this already", code="cart_is_fixed")
+    found = carts.get(tx, wanted.cart_id)
+    cart, lines = found.cart, found.lines
+    if wanted.customer_id not in {None, cart.customer_id}:
+        raise NotFound("There is no such cart.", code="cart_not_found")
+    carts.check_payable(tx, cart)
+    if cart.customer_id is not None and customers.get(tx, cart.customer_id).status != "active":
+        raise Conflict("This customer is archived.", code="customer_not_active")
+    if cart.rail not in {None, wanted.rail}:
+        raise Invalid.field("rail", f"this cart was priced for {cart.rail}", code="cart_is_fixed")
+    _check_rail(wanted, cart.total, cart.asset)
+    _hold_stock(tx, checkout_id, lines, wanted)
+    ids = sorted({note["discount_id"] for line in lines for note in line.discounts})
+    applied = discounts.get_many(tx, ids) if ids else []
+    buyer = redemptions.buyer_of(cart.customer_id, cart.email)
+    if count(tx, applied, buyer) is not None:
+        raise discounts.used_up("cart_id")
+    return _Sale(cart, lines, [(one, taken_off(lines, one.id)) for one in applied], buyer)
+
+
+def _check_rail(wanted: OpenCheckout, total: int, asset: str) -> None:
+    if total and wanted.rail == FREE:
+        raise Invalid.field("rail", "this is not free; name a rail to pay it on", code="rail_required")
+    if total and wanted.rail_assets is not None and asset not in wanted.rail_assets:
+        raise Invalid.field("rail", f"{wanted.rail} does not take {asset}", code="asset_not_supported")
+
+
+def _hold_stock(tx: Tx, checkout_id: str, lines: Sequence[PricedLine | CartLine], wanted: OpenCheckout) -> None:
+    """Reserve what a cart takes from the shelves.
+
+    Stock before discounts, as everywhere, so that nobody waits for each other in a circle.
+    """
+    demand = [
+        Demand(product_id=line.product_id, price_id=line.price_id, quantity=line.quantity, name=line.name, line=place)
+        for place, line in enumerate(lines)
+    ]
+    stock_reservations.reserve(tx, checkout_id, demand, tx.now + wanted.holds_for)
+
+
+def _shipping(wanted: OpenCheckout, lines: Sequence[PricedLine | CartLine]) -> dict[str, Any] | None:
+    """Where the goods of a cart go. Raises Invalid (``shipping_required``)."""
+    if wanted.shipping is not None:
+        return check_shipping(wanted.shipping)
+    if any(goods.ships(line.benefits) for line in lines):
+        raise Invalid.field("shipping", "say where to ship the goods", code="shipping_required")
+    return None
 
 
 def _describe(lines: Sequence[PricedLine | CartLine]) -> str:
@@ -155,57 +231,6 @@ def _checked(wanted: OpenCheckout) -> str | None:
     return wanted.email.lower()
 
 
-def _reduce(tx: Tx, wanted: OpenCheckout, lines: list[PricedLine]) -> tuple[list[PricedLine], list[Discount]]:
-    """The lines with the customer's margin taken off, then the code off what is left; and what was taken off."""
-    applied: list[Discount] = []
-    if wanted.customer_id is not None:
-        customer = customers.get(tx, wanted.customer_id)
-        if customer.status != "active":
-            raise Conflict("This customer is archived.", code="customer_not_active")
-        margin = discounts.margin_for(tx, customer.path)
-        if margin is not None and _covers_any(margin, lines):
-            applied.append(margin)
-    if wanted.code is not None:
-        code = discounts.usable(tx, wanted.code)
-        if not _covers_any(code, lines):
-            raise Invalid.field("code", "this code is not for anything in the cart", code="discount_not_applicable")
-        applied.append(code)
-    for discount in applied:
-        lines = apply_discount(discount, lines)
-    return lines, applied
-
-
-def _covers_any(discount: Discount, lines: list[PricedLine]) -> bool:
-    return any(_covers(discount, line) for line in lines)
-
-
-def _covers(discount: Discount, line: PricedLine) -> bool:
-    return discounts.covers(discount, line.price.product_id, line.price.tier, line.price.asset)
-
-
-def apply_discount(discount: Discount, lines: list[PricedLine]) -> list[PricedLine]:
-    """Take a discount off what is left of every line it covers; a flat amount once, from the first lines on."""
-    flat_left = discount.amount if discount.kind == "flat" else None
-    reduced: list[PricedLine] = []
-    for line in lines:
-        if not _covers(discount, line):
-            reduced.append(line)
-            continue
-        taken = discounts.reduction(discount, line.subtotal - line.discount_total, line.quantity)
-        if flat_left is not None:
-            taken = min(flat_left, taken)
-            flat_left -= taken
-        note = {"discount_id": discount.id, "code": discount.code, "amount": taken}
-        off = line.discount_total + taken
-        reduced.append(msgspec.structs.replace(line, discount_total=off, discounts=[*line.discounts, note]))
-    return reduced
-
-
-def _taken(discount: Discount, lines: list[PricedLine]) -> int:
-    """What a discount took off the lines together."""
-    return sum(note["amount"] for line in lines for note in line.discounts if note["discount_id"] == discount.id)
-
-
 def _gift(tx: Tx, checkout: Checkout) -> CheckoutReport:
     nothing = PaymentFact(reference=checkout.id, amount=Money(0, checkout.asset), occurred_at=tx.now)
     return CheckoutReport(
@@ -216,9 +241,24 @@ def _gift(tx: Tx, checkout: Checkout) -> CheckoutReport:
 def expire_due(tx: Tx, *, limit: int = 200) -> int:
     """Expire checkouts whose time is over, and give back what they hold; how many."""
     expired = checkouts.expire_due(tx, limit=limit)
-    for checkout_id in expired:
-        holds.release(tx, checkout_id)
+    if expired:
+        holds.release(tx, *expired)
     return len(expired)
+
+
+def cancel(tx: Tx, checkout_id: str) -> Checkout:
+    """Call off a checkout that nobody has paid, and give back what it holds; twice is once.
+
+    Money that comes all the same settles it if what it held can still be had. Raises NotFound; Conflict
+    (``checkout_not_open``) when money is on its way or it is over.
+    """
+    if checkouts.cancel(tx, checkout_id):
+        holds.release(tx, checkout_id)
+        return checkouts.get(tx, checkout_id)
+    checkout = checkouts.get(tx, checkout_id)
+    if checkout.status != "canceled":
+        raise Conflict(f"This checkout is {checkout.status}, not open.", code="checkout_not_open")
+    return checkout
 
 
 def give_up(tx: Tx, checkout_id: str, *, why: str) -> None:

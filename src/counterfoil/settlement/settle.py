@@ -18,10 +18,10 @@ from counterfoil.kernel.errors import Conflict
 from counterfoil.licensing import licenses
 from counterfoil.licensing.licenses import Issue
 from counterfoil.rails.base import CheckoutReport
-from counterfoil.sales import checkouts, orders, payments
+from counterfoil.sales import carts, checkouts, orders, payments
 from counterfoil.sales.checkouts import CheckoutWithLines
 from counterfoil.sales.types import CartLine, Checkout, Order, Payment
-from counterfoil.settlement import holds
+from counterfoil.settlement import goods, holds
 from counterfoil.settlement.tables import grants
 from counterfoil.settlement.types import Grant
 
@@ -76,11 +76,11 @@ def _settle_known(tx: Tx, report: CheckoutReport, found: CheckoutWithLines) -> S
     order = None
     fulfilled = checkout.status == "settled"
     if complete and not fulfilled:
-        order = fulfill(tx, found)
+        order = fulfill(tx, found, payer=next((fact.payer for fact in report.payments if fact.payer), None))
         fulfilled = order is not None
     if fulfilled:
         status = checkouts.move(tx, checkout, "settled", paid=paid, rail_final=report.final)
-    elif report.state == "settled":  # not enough money, or a discount that is gone: a person decides
+    elif report.state == "settled":  # not enough money, or what it held is gone: a person decides
         status = checkouts.move(tx, checkout, "processing", paid=paid, rail_final=report.final)
     else:
         status = checkouts.move(tx, checkout, report.state, paid=paid, rail_final=report.final)
@@ -137,14 +137,21 @@ def _judge(tx: Tx, checkout: Checkout, fresh: list[Payment], *, fulfilled: bool)
             payments.set_status(tx, payment, verdicts[payment.id])
 
 
-def fulfill(tx: Tx, found: CheckoutWithLines, *, insist: bool = False) -> Order | None:
+def fulfill(tx: Tx, found: CheckoutWithLines, *, payer: str | None = None, insist: bool = False) -> Order | None:
     """Make the order of a paid checkout and give what it promised.
 
-    None when something it held was given back meanwhile and none is left (a use of the discount that made the
-    price), unless a person insists on honoring it.
+    None when something it held was given back meanwhile and none is left: a use of the discount that made the
+    price, which a person may insist on honoring; or stock, which nobody can, so that a person who insists is told
+    Conflict (``out_of_stock``) and first counts more or allows backorders. None, too, when its cart was paid for
+    otherwise, unless a person insists.
     """
     checkout, lines = found.checkout, found.lines
-    if any(line.discounts for line in lines) and not holds.keep(tx, checkout.id) and not insist:
+    first = carts.settle(tx, checkout.cart_id, checkout.customer_id or payer or checkout.email)
+    if not first and not insist:
+        return None
+    if not holds.keep(tx, found, insist=insist):
+        if first:
+            carts.reopen(tx, checkout.cart_id)
         return None
     order = orders.create(tx, checkout, lines)
     if order is None:
@@ -169,7 +176,7 @@ def fulfill(tx: Tx, found: CheckoutWithLines, *, insist: bool = False) -> Order 
         )
         for license_ in made
     ]
-    tx.insert(grants, *given)
+    tx.insert(grants, *given, *goods.grants(tx, order, lines))
     return order
 
 
@@ -186,6 +193,7 @@ def _issues(order: Order, line: CartLine) -> list[Issue]:
             customer_id=order.customer_id,
         )
         for benefit in line.benefits
+        if benefit["kind"] == "license"
         for unit in range(line.quantity)
     ]
 
@@ -193,7 +201,8 @@ def _issues(order: Order, line: CartLine) -> list[Issue]:
 def accept(tx: Tx, payment_id: str, *, note: str) -> Payment:
     """A person says a payment is good: its checkout is fulfilled, whatever it lacked.
 
-    Raises NotFound; Conflict when nothing is left to resolve or it belongs to no checkout.
+    Raises NotFound; Conflict when nothing is left to resolve, it belongs to no checkout, or what it bought is
+    out of stock (``out_of_stock``).
     """
     payment = payments.get(tx, payment_id)
     if payment.checkout_id is None:
@@ -202,7 +211,7 @@ def accept(tx: Tx, payment_id: str, *, note: str) -> Payment:
     assert found is not None
     resolved = payments.resolve(tx, payment_id, "accepted", note=note)
     if found.checkout.status != "settled":
-        fulfill(tx, found, insist=True)
+        fulfill(tx, found, payer=payment.payer, insist=True)
         checkouts.move(tx, found.checkout, "settled", paid=found.checkout.paid, rail_final=False)
     return resolved
 

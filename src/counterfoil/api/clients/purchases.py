@@ -8,7 +8,7 @@ import msgspec
 from litestar import get, post
 from litestar.params import FromPath, JSONBody
 
-from counterfoil.catalog import discounts, products
+from counterfoil.catalog import discounts, redemptions, products
 from counterfoil.catalog.types import DEFAULT_TIER, LicenseSpec, Price, Product
 from counterfoil.db.tx import Tx
 from counterfoil.house import House
@@ -187,6 +187,7 @@ _STATUSES: dict[str, Literal["pending", "settled", "expired", "invalid"]] = {
     "processing": "pending",
     "settled": "settled",
     "expired": "expired",
+    "canceled": "expired",
     "failed": "invalid",
 }
 
@@ -302,5 +303,5 @@ async def redeem(request: Asker, data: JSONBody[RedeemRequest]) -> Redeemed:
     key, license_id = await _one_key(house, scope.tenant, done)
     if key is None or license_id is None:
         raise CounterfoilError("The license was issued but is not active.", code="license_not_active")
-    held = await scope.read(discounts.redemptions_of, checkout.id)
+    held = await scope.read(redemptions.of_checkout, checkout.id)
     return Redeemed(license_id, key, house.claims.make(scope.tenant, checkout.id), held[0].id)

@@ -1,0 +1,200 @@
+"""What a cart costs: where the catalog's prices, what discounts take off, and who buys meet."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import msgspec
+
+from counterfoil.accounts import customers
+from counterfoil.catalog import discounts, prices, pricing, redemptions
+from counterfoil.catalog.discounts import Candidates
+from counterfoil.catalog.pricing import Item
+from counterfoil.catalog.types import Discount
+from counterfoil.db.tx import Tx
+from counterfoil.kernel.errors import Conflict, Invalid
+from counterfoil.sales import quotes
+from counterfoil.sales.quotes import PricedLine, WantedLine
+from counterfoil.sales.types import CartLine
+
+
+class Priced(msgspec.Struct, frozen=True):
+    """The lines of a cart with what is taken off each, and the discounts that did it."""
+
+    lines: list[PricedLine]
+    applied: list[Discount]
+    """The customer's margin first, then what applies by itself, oldest first, then what was typed."""
+
+    @property
+    def total(self) -> int:
+        """What is left to pay, in minor units."""
+        return sum(line.subtotal - line.discount_total for line in self.lines)
+
+    @property
+    def asset(self) -> str:
+        """What every line is in."""
+        return self.lines[0].price.asset
+
+    def taken(self, discount: Discount) -> int:
+        """What a discount takes off the lines together."""
+        return taken_off(self.lines, discount.id)
+
+
+def taken_off(lines: Sequence[PricedLine | CartLine], discount_id: str) -> int:
+    """What a discount takes off these lines together."""
+    return sum(note["amount"] for line in lines for note in line.discounts if note["discount_id"] == discount_id)
+
+
+def price(
+    tx: Tx,
+    wanted: list[WantedLine],
+    *,
+    customer_id: str | None = None,
+    country: str | None = None,
+    rail: str | None = None,
+    code: str | None = None,
+    email: str | None = None,
+    fix_terms: bool = True,
+) -> Priced:
+    """Price lines as of now, with every discount that applies; no use is reserved.
+
+    ``rail`` None: without discounts that are for some rails only. ``email`` as it is stored; with ``customer_id``
+    it says whom limits per customer count. ``fix_terms`` False: only look, as if nobody had been quoted.
+    Raises Invalid, NotFound; Conflict (``customer_not_active``).
+    """
+    return Pricing(
+        tx, wanted, customer_id=customer_id, country=country, rail=rail, code=code, email=email, fix_terms=fix_terms
+    ).price()
+
+
+class Pricing:
+    """One cart being priced: what it holds and may get is read once; what it gets can be found again without some."""
+
+    def __init__(
+        self,
+        tx: Tx,
+        wanted: list[WantedLine],
+        *,
+        customer_id: str | None,
+        country: str | None,
+        rail: str | None,
+        code: str | None,
+        email: str | None,
+        fix_terms: bool = True,
+    ) -> None:
+        path = None
+        if customer_id is not None:
+            customer = customers.get(tx, customer_id)
+            if customer.status != "active":
+                raise Conflict("This customer is archived.", code="customer_not_active")
+            path = customer.path
+        self.buyer = redemptions.buyer_of(customer_id, email)
+        """Whom limits per customer count."""
+        self.lines = _full_price(tx, wanted, country, fix_terms=fix_terms)
+        """The lines before discounts."""
+        self._items = [
+            Item(
+                product_id=line.price.product_id,
+                price_id=line.price.id,
+                tier=line.price.tier,
+                asset=line.price.asset,
+                unit_amount=line.unit_amount,
+                quantity=line.quantity,
+            )
+            for line in self.lines
+        ]
+        self._candidates = discounts.candidates(tx, code=code, customer_path=path, rail=rail, buyer=self.buyer)
+        if self._candidates.typed is not None and not self._covers_any(self._candidates.typed):
+            raise Invalid.field("code", "this code is not for anything in the cart", code="discount_not_applicable")
+
+    @property
+    def typed(self) -> Discount | None:
+        """The discount whose code was typed."""
+        return self._candidates.typed
+
+    def price(self, without: Collection[str] = ()) -> Priced:
+        """The lines with what applies, but for automatic discounts with these ids."""
+        applied = self._choose(self._candidates, without)
+        while True:
+            cuts = pricing.reduce(self._items, applied)
+            # What applies by itself and takes nothing would use itself up for nothing.
+            idle = [one for one in applied if self._is_automatic(one) and not pricing.taken(cuts, one.id)]
+            if not idle:
+                break
+            applied = [one for one in applied if one not in idle]
+        lines = [
+            msgspec.structs.replace(
+                line,
+                discount_total=sum(cut.amount for cut in own),
+                discounts=[msgspec.structs.asdict(cut) for cut in own],
+            )
+            for line, own in zip(self.lines, cuts, strict=True)
+        ]
+        return Priced(lines, applied)
+
+    def _choose(self, found: Candidates, without: Collection[str]) -> list[Discount]:
+        alone: list[Discount] = [] if found.margin is None else [found.margin]
+        alone += [one for one in found.automatic if one.id not in without]
+        alone = [one for one in alone if self._covers_any(one)]
+        if found.typed is not None:
+            alone.append(found.typed)
+        best: dict[str, Discount] = {}
+        for one in alone:
+            if one.group_id is not None and self._beats(one, best.get(one.group_id)):
+                best[one.group_id] = one
+        return [one for one in alone if one.group_id is None or best[one.group_id] is one]
+
+    def _beats(self, one: Discount, other: Discount | None) -> bool:
+        """Of one group: what was typed, else what takes off most by itself, else the older one."""
+        if other is None or one is self.typed:
+            return True
+        return other is not self.typed and (-self._worth(one), one.id) < (-self._worth(other), other.id)
+
+    def _worth(self, discount: Discount) -> int:
+        return pricing.taken(pricing.reduce(self._items, [discount]), discount.id)
+
+    def _is_automatic(self, discount: Discount) -> bool:
+        return discount is not self.typed and discount.customer_id is None
+
+    def _covers_any(self, discount: Discount) -> bool:
+        return any(pricing.covers(discount, item) for item in self._items)
+
+
+def _full_price(tx: Tx, wanted: list[WantedLine], country: str | None, *, fix_terms: bool) -> list[PricedLine]:
+    """Price the lines, and fix the terms of prices that are quoted for the first time."""
+    lines = quotes.price_lines(tx, wanted, country=country)
+    fresh = [line.price.id for line in lines if line.price.locked_at is None]
+    if not fresh or not fix_terms:
+        return lines
+    prices.lock_terms(tx, fresh)
+    # Their terms may have changed between our look and the lock; what is fixed now is what is quoted.
+    return quotes.price_lines(tx, wanted, country=country)
+
+
+def reserve(tx: Tx, asked: Pricing) -> Priced:
+    """Price a cart and count a use of every discount it gets, for the checkout that follows.
+
+    What applies by itself and ran out meanwhile is left out, and the cart priced again. Raises Invalid
+    (``discount_exhausted``) when what was typed ran out.
+    """
+    gone: set[str] = set()
+    while True:
+        priced = asked.price(gone)
+        missing = count(tx, priced.applied, asked.buyer)
+        if missing is None:
+            return priced
+        if missing is asked.typed:
+            raise discounts.used_up("code")
+        gone.add(missing.id)  # each turn has one automatic discount less, so this ends
+
+
+def count(tx: Tx, applied: list[Discount], buyer: str | None) -> Discount | None:
+    """Count one use of each; the one of which none was left, with nothing counted, else None."""
+    counted: list[Discount] = []
+    for discount in sorted(applied, key=lambda one: one.id):
+        if not redemptions.count(tx, discount, buyer):
+            for earlier in counted:
+                redemptions.uncount(tx, earlier, buyer)
+            return discount
+        counted.append(discount)
+    return None
