@@ -20,10 +20,12 @@ from counterfoil.api.clients import clients
 from counterfoil.api.customer_details import customer_details
 from counterfoil.api.customer_sales import customer_sales
 from counterfoil.api.customers import customers_router
+from counterfoil.api.fulfillments import fulfillments_router
 from counterfoil.api.identities import identities_router
 from counterfoil.api.licenses import licenses_router
 from counterfoil.api.me import me_router
 from counterfoil.api.members import members_router
+from counterfoil.api.orders import orders_router
 from counterfoil.api.passkeys import passkeys_router
 from counterfoil.api.rails import rails
 from counterfoil.api.refunds import refunds_router
@@ -49,6 +51,8 @@ API = [
     system,
     catalog,
     sales,
+    orders_router,
+    fulfillments_router,
     clients,
     licenses_router,
     rails,

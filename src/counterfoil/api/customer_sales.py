@@ -30,7 +30,7 @@ class CustomerOrder(msgspec.Struct, frozen=True):
 
     id: str
     customer_id: str | None
-    checkout_id: str
+    checkout_id: str | None
     status: OrderStatus
     items: list[dict[str, Any]]
     amount: int

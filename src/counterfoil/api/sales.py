@@ -1,16 +1,15 @@
-"""Checkouts, orders and payments over HTTP."""
+"""Checkouts and payments over HTTP."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 from litestar import Router, get, post
 from litestar.params import FromPath, FromQuery, JSONBody
 
 from counterfoil.api.catalog import After, Limit, start
-from counterfoil.db.tx import Tx
 from counterfoil.house import House
 from counterfoil.http.access import Asker, check_rate, house_of, public_scope, scope_of
 from counterfoil.http.buying import NewCheckout, Purchase, keys_of, open_for, read_purchase
@@ -18,9 +17,8 @@ from counterfoil.http.idempotency import inner_key_of
 from counterfoil.http.problems import route
 from counterfoil.kernel.errors import Invalid, NotFound
 from counterfoil.kernel.paging import DEFAULT_LIMIT, Page
-from counterfoil.licensing import licenses
-from counterfoil.sales import checkouts, orders, payments
-from counterfoil.sales.types import Checkout, CheckoutStatus, Order, OrderStatus, Payment
+from counterfoil.sales import checkouts, payments
+from counterfoil.sales.types import Checkout, CheckoutStatus, Payment
 from counterfoil.settlement import settle
 
 
@@ -41,25 +39,6 @@ class CheckoutView(msgspec.Struct, frozen=True):
     claim: str | msgspec.UnsetType = msgspec.UNSET
     order_id: str | msgspec.UnsetType | None = msgspec.UNSET
     license_keys: list[str] | msgspec.UnsetType = msgspec.UNSET
-
-
-class OrderView(msgspec.Struct, frozen=True):
-    """An order and the licenses it gave."""
-
-    id: str
-    source: str
-    checkout_id: str | None
-    status: OrderStatus
-    items: list[dict[str, Any]]
-    amount: int
-    asset: str
-    discount_total: int
-    tax_total: int
-    email: str | None
-    metadata: dict[str, Any]
-    license_ids: list[str]
-    created_at: datetime
-    updated_at: datetime
 
 
 def checkout_view(checkout: Checkout) -> CheckoutView:
@@ -126,40 +105,6 @@ async def get_claim(request: Asker, claim: FromPath[str]) -> CheckoutView:
     return await view_for_buyer(house, scope.tenant, await scope.read(read_purchase, checkout_id))
 
 
-def _read_order(tx: Tx, order_id: str) -> OrderView:
-    order = orders.get(tx, order_id)
-    return OrderView(
-        order.id,
-        order.source,
-        order.checkout_id,
-        order.status,
-        order.items,
-        order.amount,
-        order.asset,
-        order.discount_total,
-        order.tax_total,
-        order.email,
-        order.metadata,
-        [license_.id for license_ in licenses.of_order(tx, order.id)],
-        order.created_at,
-        order.updated_at,
-    )
-
-
-@get("/v1/orders", **route("orders:read"))
-async def list_orders(
-    request: Asker, after: After = None, limit: Limit = DEFAULT_LIMIT, email: FromQuery[str | None] = None
-) -> Page[Order]:
-    """Orders, oldest first."""
-    return await scope_of(request).read(orders.list_, email=email, after=start(after), limit=limit)
-
-
-@get("/v1/orders/{order_id:str}", **route("orders:read", 404))
-async def get_order(request: Asker, order_id: FromPath[str]) -> OrderView:
-    """One order and what it gave."""
-    return await scope_of(request).read(_read_order, order_id)
-
-
 @get("/v1/payments", **route("payments:read"))
 async def list_payments(
     request: Asker, after: After = None, limit: Limit = DEFAULT_LIMIT, attention: FromQuery[bool] = False
@@ -198,8 +143,6 @@ sales = Router(
         list_checkouts,
         get_checkout,
         get_claim,
-        list_orders,
-        get_order,
         list_payments,
         get_payment,
         resolve_payment,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, BinaryIO
@@ -14,6 +12,7 @@ from counterfoil.cli.context import within
 from counterfoil.cli.errors import CliError
 from counterfoil.cli.options import AsJson, group
 from counterfoil.cli.output import print_fields, print_json, view
+from counterfoil.cli.streams import bar, target
 from counterfoil.db.base import Scope
 from counterfoil.events import auditing
 from counterfoil.events.chain import Head, Report
@@ -52,7 +51,7 @@ def verify(
 
         async def work(house: House, scope: Scope) -> Report:
             ring = await house.fresh_keyring(scope.tenant)
-            with _bar("Checking", await scope.read(auditing.length)) as show:
+            with bar("Checking", await scope.read(auditing.length)) as show:
                 return await auditing.verify(scope, ring.proven(), retired=ring.retired, kept=kept, on_page=show)
 
         report = within(ctx, work)
@@ -64,7 +63,7 @@ def verify(
 @app.command("export")
 def export(
     ctx: typer.Context,
-    target: Annotated[Path | None, typer.Argument(metavar="FILE", help="Standard output unless named.")] = None,
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="Standard output unless named.")] = None,
 ) -> None:
     """Write every sealed event with its seal as lines of JSON, oldest seal first.
 
@@ -72,7 +71,7 @@ def export(
     """
 
     async def work(_: House, scope: Scope) -> None:
-        with _target(target) as out, _bar("Writing", await scope.read(auditing.length)) as show:
+        with target(file) as out, bar("Writing", await scope.read(auditing.length)) as show:
             done = 0
             async for lines in auditing.export(scope):
                 out.write(b"\n".join(lines) + b"\n")
@@ -110,7 +109,7 @@ def _verify_file(path: Path, key_paths: list[Path], kept: Head | None) -> Report
     except (OSError, ValueError) as error:
         raise CliError(f"a public key cannot be read: {error}", "counterfoil keys show prints it") from error
     try:
-        with path.open("rb") as lines, _bar("Checking", path.stat().st_size) as show:
+        with path.open("rb") as lines, bar("Checking", path.stat().st_size) as show:
             return auditing.verify_lines(_counted(lines, show), keys, kept=kept)
     except OSError as error:
         raise CliError(f"the export cannot be read: {error}") from error
@@ -123,33 +122,6 @@ def _counted(lines: BinaryIO, show: Callable[[int], None]) -> Iterator[bytes]:
         done += len(line)
         if number % auditing.PAGE == 0:
             show(done)
-
-
-@contextlib.contextmanager
-def _target(path: Path | None) -> Iterator[BinaryIO]:
-    if path is None:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    try:
-        with path.open("wb") as file:
-            yield file
-    except OSError as error:
-        raise CliError(f"{path} cannot be written: {error}") from error
-
-
-@contextlib.contextmanager
-def _bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal's standard error, gone when all is done; nothing anywhere else."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console  # noqa: PLC0415 # only a terminal needs it
-    from rich.progress import Progress  # noqa: PLC0415
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(title, total=total)
-        yield lambda done: progress.update(task, completed=done)
 
 
 def _print(report: Report, *, as_json: bool) -> None:

@@ -101,9 +101,9 @@ def _default(sql: str | None) -> sa.TextClause | None:
     return None if sql is None else sa.text(sql)
 
 
-def path(name: str) -> sa.Column[str]:
-    """A text column that is compared byte by byte on every database, so that a subtree is a range of it."""
-    return sa.Column(name, sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False)
+def path(name: str, *, null: bool = False) -> sa.Column[str]:
+    """A text column that is compared byte by byte on every database, so that what begins alike is a range of it."""
+    return sa.Column(name, sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=null)
 
 
 def integer(name: str, *, null: bool = False, default: str | None = None) -> sa.Column[int]:

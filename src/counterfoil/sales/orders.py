@@ -1,4 +1,8 @@
-"""Operations on orders."""
+"""Operations on orders: made once, and moved on by the table in ``order_states``.
+
+Whatever moves an order takes its row first, so that moves come one after another, and names the state it saw
+in the UPDATE. Lists are in ``order_search``, orders made elsewhere come in by ``order_imports``.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +12,36 @@ import sqlalchemy as sa
 
 from counterfoil.db.schema import columns, mine
 from counterfoil.db.tx import Tx
-from counterfoil.kernel.errors import NotFound
+from counterfoil.kernel.errors import Conflict, Invalid, NotFound
 from counterfoil.kernel.money import Money
-from counterfoil.kernel.paging import Page, page_of
+from counterfoil.kernel.paging import Page
+from counterfoil.kernel.text import check_note
+from counterfoil.sales import order_history
+from counterfoil.sales.order_states import BY_REFUND_ONLY, ORDER_STEPS, check_step, illegal
 from counterfoil.sales.tables import orders
-from counterfoil.sales.types import CartLine, Checkout, Order
+from counterfoil.sales.types import CartLine, Checkout, Order, OrderHistoryEntry, OrderStatus
+
+NOTE_MAX = 2000
 
 _GET = sa.select(*columns(orders)).where(mine(orders), orders.c.id == sa.bindparam("id"))
+_LOCK = _GET.with_for_update(key_share=True)
 _OF_CHECKOUT = sa.select(*columns(orders)).where(mine(orders), orders.c.checkout_id == sa.bindparam("checkout_id"))
-_LIST = (
-    sa.select(*columns(orders))
-    .where(mine(orders), orders.c.id > sa.bindparam("after"))
-    .order_by(orders.c.id)
-    .limit(sa.bindparam("limit", type_=sa.Integer))
+_MOVE = (
+    sa.update(orders)
+    .where(mine(orders), orders.c.id == sa.bindparam("order_id"), orders.c.status == sa.bindparam("from_status"))
+    .values(status=sa.bindparam("to_status"), status_updated_at=sa.bindparam("now"), updated_at=sa.bindparam("now"))
+    .returning(*columns(orders))
 )
-_LIST_EMAIL = _LIST.where(orders.c.email == sa.bindparam("email"))
+_GIVE_BACK = (
+    sa.update(orders)
+    .where(
+        mine(orders),
+        orders.c.id == sa.bindparam("order_id"),
+        orders.c.refunded + sa.bindparam("more", type_=sa.BigInteger) <= orders.c.amount,
+    )
+    .values(refunded=orders.c.refunded + sa.bindparam("more", type_=sa.BigInteger), updated_at=sa.bindparam("now"))
+    .returning(*columns(orders))
+)
 
 
 def create(tx: Tx, checkout: Checkout, lines: list[CartLine]) -> Order | None:
@@ -48,19 +67,19 @@ def create(tx: Tx, checkout: Checkout, lines: list[CartLine]) -> Order | None:
         created_at=tx.now,
         updated_at=tx.now,
     )
+    return order if add(tx, order, checkout_id=checkout.id) else None
+
+
+def add(tx: Tx, order: Order, *, note: str = "", **details: Any) -> bool:
+    """Write an order down with its first step, unless its purchase has one already. Whether it was new."""
     if not tx.insert_if_new(orders, order):
-        return None
-    total = Money(order.amount, order.asset)
-    tx.record(
-        "order.created",
-        "order",
-        order.id,
-        customer_id=order.customer_id,
-        money=total,
-        checkout_id=checkout.id,
-        source=order.source,
-    )
-    return order
+        return False
+    about: dict[str, Any] = {"customer_id": order.customer_id, "money": Money(order.amount, order.asset)}
+    tx.record("order.created", "order", order.id, **about, source=order.source, **details)
+    if order.status != "created":
+        order_history.append(tx, order.id, "created", order.status, note)
+        tx.record(f"order.{order.status}", "order", order.id, **about, from_status="created", note=note)
+    return True
 
 
 def _item(line: CartLine) -> dict[str, Any]:
@@ -73,6 +92,7 @@ def _item(line: CartLine) -> dict[str, Any]:
         "unit_amount": line.unit_amount,
         "discount_total": line.discount_total,
         "total": line.total,
+        "ships": any(benefit["kind"] == "goods" for benefit in line.benefits),
     }
 
 
@@ -84,14 +104,73 @@ def get(tx: Tx, order_id: str) -> Order:
     return Order(*row)
 
 
+def lock(tx: Tx, order_id: str) -> Order:
+    """Read an order and let nobody else change it, or what is counted against it, before we commit.
+
+    Raises NotFound.
+    """
+    row = tx.one(_LOCK, {"id": order_id})
+    if row is None:
+        raise NotFound("There is no such order.", code="order_not_found")
+    return Order(*row)
+
+
 def of_checkout(tx: Tx, checkout_id: str) -> Order | None:
     """The order a checkout became, if it did."""
     row = tx.one(_OF_CHECKOUT, {"checkout_id": checkout_id})
     return Order(*row) if row else None
 
 
-def list_(tx: Tx, *, email: str | None = None, after: str = "", limit: int = 20) -> Page[Order]:
-    """A page of orders, oldest first; of one buyer's address, or all."""
-    params = {"after": after, "limit": limit + 1}
-    rows = tx.all(_LIST_EMAIL, {**params, "email": email.lower()}) if email else tx.all(_LIST, params)
-    return page_of([Order(*row) for row in rows], limit)
+def history(tx: Tx, order_id: str, *, after: str = "", limit: int = 20) -> Page[OrderHistoryEntry]:
+    """A page of an order's steps, oldest first. Raises NotFound."""
+    get(tx, order_id)
+    return order_history.of_order(tx, order_id, after=after, limit=limit)
+
+
+def advance(tx: Tx, order_id: str, to: OrderStatus, *, note: str = "") -> Order:
+    """Move an order on, with a note for its history.
+
+    Raises NotFound, Invalid; Conflict (``illegal_transition``) for a step that the table does not have, and for
+    ``refunded``, which only money that went back brings about.
+    """
+    said = check_note("note", note, most=NOTE_MAX)
+    order = lock(tx, order_id)
+    if to in BY_REFUND_ONLY:
+        raise illegal("Without a refund, an order", order.status, to)
+    return move(tx, order, to, note=said)
+
+
+def move(tx: Tx, order: Order, to: OrderStatus, *, note: str) -> Order:
+    """Move an order whose row is held. Raises Conflict (``illegal_transition``)."""
+    check_step("An order", ORDER_STEPS, order.status, to)
+    row = tx.one(_MOVE, {"order_id": order.id, "from_status": order.status, "to_status": to, "now": tx.now})
+    if row is None:  # somebody moved it who did not take its row
+        raise illegal("An order", order.status, to)
+    order_history.append(tx, order.id, order.status, to, note)
+    tx.record(f"order.{to}", "order", order.id, customer_id=order.customer_id, from_status=order.status, note=note)
+    return Order(*row)
+
+
+def note_refund(tx: Tx, order_id: str, amount: int) -> Order:
+    """Write down that so many minor units of an order's amount went back to the buyer.
+
+    When everything is back, the order is ``refunded``; a canceled one stays canceled. Raises NotFound, Invalid;
+    Conflict (``refund_exceeds_order``) when that is more than what is left of its amount.
+    """
+    if amount < 1:
+        raise Invalid.field("amount", "must be at least 1 minor unit")
+    order = lock(tx, order_id)
+    back = Money(amount, order.asset)
+    row = tx.one(_GIVE_BACK, {"order_id": order_id, "more": amount, "now": tx.now})
+    if row is None:
+        left = Money(order.amount - order.refunded, order.asset)
+        raise Conflict(f"Of this order, {left} is left to give back, not {back}.", code="refund_exceeds_order")
+    given = Order(*row)
+    note = f"Given back: {back}"
+    is_whole = given.refunded == given.amount
+    if is_whole and "refunded" in ORDER_STEPS[given.status]:
+        return move(tx, given, "refunded", note=note)
+    order_history.append(tx, order_id, given.status, given.status, note)
+    type_ = "order.refunded" if is_whole else "order.partially_refunded"
+    tx.record(type_, "order", order_id, customer_id=given.customer_id, money=back)
+    return given

@@ -462,13 +462,17 @@ def _change_sales() -> None:
             "refunded",
             "refunded >= 0 AND refunded <= refund_reserved AND refund_reserved <= amount",
         )
-    op.drop_index("uq_orders_checkout", "orders")
+    for index in ("uq_orders_checkout", "uq_orders_purchase", "ix_orders_email"):
+        op.drop_index(index, "orders")
     with op.batch_alter_table("orders") as table:
         table.add_column(sa.Column("user_id", sa.Text(), nullable=True))
         table.add_column(sa.Column("refunded", sa.BigInteger(), nullable=False, server_default=_NONE))
         table.add_column(sa.Column("shipping", JSON, nullable=True))
         table.add_column(sa.Column("status_updated_at", Timestamp(), nullable=True))
         table.alter_column("checkout_id", existing_type=sa.Text(), nullable=True)
+        # Compared byte by byte, so that addresses that begin alike are a range of the index.
+        bytewise = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+        table.alter_column("email", existing_type=sa.Text(), type_=bytewise, existing_nullable=True)
         table.create_foreign_key(
             op.f("fk_orders_tenant_id_user_id"), op.name_of("users"), ["tenant_id", "user_id"], ["tenant_id", "id"]
         )
@@ -479,6 +483,9 @@ def _change_sales() -> None:
         _replace_check(table, "orders", "status", f"status IN ({statuses})")
         _replace_check(table, "orders", "amount", "amount >= 0 AND refunded >= 0 AND refunded <= amount")
     _add_index("uq_orders_checkout", "orders", ["tenant_id", "checkout_id"], "checkout_id IS NOT NULL", unique=True)
+    _add_index("ix_orders_email", "orders", ["tenant_id", "email", "id"], "email IS NOT NULL")
+    _add_index("ix_orders_partially_refunded", "orders", ["tenant_id", "id"], "refunded > 0 AND refunded < amount")
+    op.create_index("uq_orders_purchase", "orders", ["tenant_id", "purchase_reference", "source"], unique=True)
     op.create_index("ix_orders_status", "orders", ["tenant_id", "status", "id"])
 
 
