@@ -88,9 +88,8 @@ def test_a_sale_in_tables_of_other_names(empty_database_url: str, names: dict[st
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    health, told = done.stdout.rstrip().rsplit("\n", 1)
-    assert json.loads(health)["checks"]["database"] == "ok"
-    assert json.loads(told) == [HEAD, True, [18_900], [18_900], 0]
+    assert json.loads(done.stdout.splitlines()[-1]) == [HEAD, True, [18_900], [18_900], 0]
+    assert '"database": "ok"' in done.stdout
     found = tables(empty_database_url)
     ours = set(table_names.TABLES) - (RENAMED if names is USUAL else set(table_names.TABLES))
     assert found == {*names.values(), *ours, "alembic_version"}
