@@ -24,7 +24,9 @@ from counterfoil.exchange.letters.sender import Sender
 from counterfoil.exchange.oidc import Providers
 from counterfoil.exchange.rails import Rails
 from counterfoil.exchange.reconcile import reconcile
+from counterfoil.exchange.refunds import Refunder
 from counterfoil.furnishing import Fresh, address_of, create_tenant, furnish, tend_sandbox, update_tenant
+from counterfoil.idempotency import keys as idempotency_keys
 from counterfoil.jobs.runner import JobKind, Runner
 from counterfoil.kernel.clock import Clock, SystemClock
 from counterfoil.kernel.ids import IdMaker
@@ -33,10 +35,15 @@ from counterfoil.kernel.signing import PrivateKey
 from counterfoil.licensing import signing_keys, validation
 from counterfoil.licensing.keyring import Keyring
 from counterfoil.mail import outgoing
+from counterfoil.sales import payments_archive
 from counterfoil.sales.claims import Claims
 from counterfoil.settings import Settings
+from counterfoil.settlement import holds
 from counterfoil.settlement.checkout import expire_due
 from counterfoil.uses import Uses
+from counterfoil.webhooks import worker
+from counterfoil.webhooks.fan_out import fan_out
+from counterfoil.webhooks.worker import Courier
 
 _TENANTS_REMEMBERED_SECONDS = 5.0
 _KEYRING_REMEMBERED_SECONDS = 10.0
@@ -88,6 +95,9 @@ class House:
         self.uses = Uses(self.database)
         self.oidc = Providers(self.settings.oidc_providers, self.client, self.database.clock)
         self.postman = Postman(self.database, Sender(self.settings, self.master, self.base_url))
+        self.refunder = Refunder(self.database, self.rails, self.client)
+        self.courier = Courier(self.database, self.settings, self.master)
+        self.database.on_events = fan_out
         self.session_lasts = Lasts(
             idle=timedelta(hours=self.settings.session_idle_hours),
             longest=timedelta(days=self.settings.session_days),
@@ -174,6 +184,16 @@ class House:
         if self.settings.jobs:
             self.postman.send_soon(tenant)
 
+    def give_back(self, tenant: str) -> None:
+        """Have the rails of refunds that were just approved asked now, if this process runs jobs."""
+        if self.settings.jobs:
+            self.refunder.soon(tenant)
+
+    def send_webhooks(self, tenant: str) -> None:
+        """Have news that was just queued leave now, if this process runs jobs. Nobody waits for it."""
+        if self.settings.jobs:
+            self.courier.send_soon(tenant)
+
     def runner(self) -> Runner:
         """This process's share of the jobs."""
 
@@ -184,7 +204,7 @@ class House:
 
     def _jobs(self) -> list[JobKind]:
         async def expire(scope: Scope) -> int:
-            return await scope.run(expire_due)
+            return await scope.run(expire_due) + await scope.run(holds.reap)
 
         async def ask_rails(scope: Scope) -> int:
             return await reconcile(scope, self.rails, self.client)
@@ -197,15 +217,26 @@ class House:
             done = await scope.run(one_time_tokens.tidy) + await scope.run(nonces.tidy)
             done += await scope.run(sessions.tidy, keep=timedelta(days=90))
             done += await scope.run(outgoing.tidy, keep=timedelta(days=90))
+            done += await worker.tidy(scope, keep=timedelta(days=self.settings.webhook_log_days))
+            done += await scope.run(idempotency_keys.tidy)
             return done + await scope.run(validation.tidy, keep=keep)
+
+        async def archive(scope: Scope) -> int:
+            before = self.database.clock.now() - self.settings.archived_after
+            return await payments_archive.archive_all(scope, before=before)
+
+        archiving = JobKind("archive_payments", self.settings.archived_every, archive)
 
         return [
             JobKind("expire_checkouts", timedelta(seconds=15), expire),
             JobKind("send_mail", timedelta(seconds=5), self.postman.send),
+            JobKind("send_webhooks", timedelta(seconds=5), self.courier.send),
             JobKind("reconcile", timedelta(minutes=1), ask_rails),
+            JobKind("execute_refunds", timedelta(seconds=30), self.refunder.work),
             JobKind("seal_events", timedelta(seconds=5), self.seal),
             JobKind("seal_late_events", timedelta(hours=1), seal_late),
             JobKind("tidy", timedelta(hours=6), tidy),
+            *([archiving] if self.settings.archival_enabled else []),
         ]
 
 
@@ -233,10 +264,11 @@ async def open_house(
         try:
             await database.scope(DEFAULT_TENANT).run(furnish, master, PrivateKey.generate())
             if not beside_servers:
+                database.on_news = house.send_webhooks
                 await house.tend_everyone()
         except SealBroken as error:
             raise BadMasterKey("the master key is not the one this database was made with") from error
-        async with house.postman.at_work():
+        async with house.postman.at_work(), house.courier.at_work(), house.refunder.at_work():
             yield house
     finally:
         await client.close()

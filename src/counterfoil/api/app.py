@@ -15,11 +15,13 @@ from litestar.types import ASGIApp
 
 from counterfoil import __version__
 from counterfoil.api.api_keys import api_keys_router
+from counterfoil.api.carts import carts_router
 from counterfoil.api.catalog import catalog
 from counterfoil.api.clients import clients
 from counterfoil.api.customer_details import customer_details
 from counterfoil.api.customer_sales import customer_sales
 from counterfoil.api.customers import customers_router
+from counterfoil.api.discounts import discounts_router
 from counterfoil.api.fulfillments import fulfillments_router
 from counterfoil.api.identities import identities_router
 from counterfoil.api.licenses import licenses_router
@@ -27,15 +29,18 @@ from counterfoil.api.me import me_router
 from counterfoil.api.members import members_router
 from counterfoil.api.orders import orders_router
 from counterfoil.api.passkeys import passkeys_router
+from counterfoil.api.payments import payments_router
 from counterfoil.api.rails import rails
 from counterfoil.api.refunds import refunds_router
 from counterfoil.api.roles import roles_router
 from counterfoil.api.sales import sales
 from counterfoil.api.sign_in import sign_in_router
 from counterfoil.api.staff import staff_router
+from counterfoil.api.stock import stock_router
 from counterfoil.api.system import system
 from counterfoil.api.tenants import tenants_router
 from counterfoil.api.users import users_router
+from counterfoil.api.webhooks_out import webhooks_router
 from counterfoil.house import House
 from counterfoil.http.access import PUBLIC, Asker, Limits, TenantPaths, Trusted, check_access
 from counterfoil.http.declared import declared_routes
@@ -50,7 +55,11 @@ from counterfoil.kernel.errors import Invalid
 API = [
     system,
     catalog,
+    discounts_router,
+    stock_router,
+    carts_router,
     sales,
+    payments_router,
     orders_router,
     fulfillments_router,
     clients,
@@ -70,6 +79,7 @@ API = [
     sign_in_router,
     me_router,
     users_router,
+    webhooks_router,
 ]
 """The API's routes."""
 

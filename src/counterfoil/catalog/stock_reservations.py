@@ -144,11 +144,8 @@ def reserve(tx: Tx, checkout_id: str, wanted: Sequence[Demand], expires_at: date
         # Whoever comes too late for certain need not wait for those who buy at this moment.
         if item.policy == "deny" and item.on_hand - item.reserved < quantity:
             raise _out_of_stock(lines[0].name, item.on_hand - item.reserved, lines)
-        if not tx.execute(_TAKE, {"item_id": item.id, "wanted": quantity, "now": tx.now}):
-            row = tx.one(_GET, {"id": item.id})
-            if row is None:  # not counted any more
-                continue
-            raise _out_of_stock(lines[0].name, row.on_hand - row.reserved, lines)
+        if not _take(tx, item.id, quantity, lines):
+            continue
         held.append(
             StockReservation(
                 id=tx.new_id("rsv"),
@@ -162,6 +159,16 @@ def reserve(tx: Tx, checkout_id: str, wanted: Sequence[Demand], expires_at: date
             )
         )
     tx.insert(stock_reservations, *held)
+
+
+def _take(tx: Tx, item_id: str, quantity: int, lines: Sequence[Demand]) -> bool:
+    """Reserve so many of an item; False when it is not counted any more. Raises OutOfStock."""
+    if tx.execute(_TAKE, {"item_id": item_id, "wanted": quantity, "now": tx.now}):
+        return True
+    row = tx.one(_GET, {"id": item_id})
+    if row is None:
+        return False
+    raise _out_of_stock(lines[0].name, row.on_hand - row.reserved, lines)
 
 
 def _demand(tx: Tx, wanted: Sequence[Demand]) -> list[tuple[StockItem, list[Demand]]]:

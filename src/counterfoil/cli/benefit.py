@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import msgspec
 import typer
 
 from counterfoil.catalog import benefits, products
 from counterfoil.catalog.benefits import BenefitTerms
-from counterfoil.catalog.types import DEFAULT_TIER, Benefit, LicenseSpec
+from counterfoil.catalog.types import DEFAULT_TIER, Benefit, GoodsSpec, LicenseSpec
 from counterfoil.cli.context import read, write
 from counterfoil.cli.options import AsJson, group
 from counterfoil.cli.output import Column, print_fields, print_json, print_page
@@ -36,17 +37,31 @@ Entitlements = Annotated[
 ]
 
 
-def _spec(benefit: Benefit) -> LicenseSpec:
-    return msgspec.convert(benefit.spec, LicenseSpec)
+def _of_license(show: Callable[[LicenseSpec], Any]) -> Callable[[Benefit], Any]:
+    """A column that only licenses have something in."""
+
+    def shown(benefit: Benefit) -> Any:
+        return show(msgspec.convert(benefit.spec, LicenseSpec)) if benefit.kind == "license" else None
+
+    return shown
+
+
+def _of_goods(show: Callable[[GoodsSpec], Any]) -> Callable[[Benefit], Any]:
+    def shown(benefit: Benefit) -> Any:
+        return show(msgspec.convert(benefit.spec, GoodsSpec)) if benefit.kind == "goods" else None
+
+    return shown
 
 
 BENEFIT_COLUMNS: list[Column[Benefit]] = [
     Column("TIER", lambda benefit: benefit.tier),
     Column("KIND", lambda benefit: benefit.kind),
-    Column("LASTS", lambda benefit: show_duration(_spec(benefit).duration_seconds, "for ever")),
-    Column("GRACE", lambda benefit: show_duration(_spec(benefit).grace_seconds, "-")),
-    Column("MACHINES", lambda benefit: _spec(benefit).max_machines or "any", right=True),
-    Column("ENTITLEMENTS", lambda benefit: _spec(benefit).entitlements),
+    Column("LASTS", _of_license(lambda spec: show_duration(spec.duration_seconds, "for ever"))),
+    Column("GRACE", _of_license(lambda spec: show_duration(spec.grace_seconds, "-"))),
+    Column("MACHINES", _of_license(lambda spec: spec.max_machines or "any"), right=True),
+    Column("ENTITLEMENTS", _of_license(lambda spec: spec.entitlements)),
+    Column("SKU", _of_goods(lambda spec: spec.sku)),
+    Column("GRAMS", _of_goods(lambda spec: spec.weight_grams or None), right=True),
     Column("ID", lambda benefit: benefit.id),
 ]
 
@@ -85,11 +100,23 @@ def set_(
     machines: Machines = None,
     entitlements: Entitlements = None,
     trial: Trial = False,
+    goods: Annotated[bool, typer.Option("--goods", help="Something that is shipped, instead of a license.")] = False,
+    sku: Annotated[str, typer.Option("--sku", metavar="TEXT", help="Your own name for the goods.")] = "",
+    grams: Annotated[int, typer.Option("--grams", metavar="N", min=0, help="What one weighs, packed.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Set what a tier promises to later buyers. What was quoted before keeps its promise."""
-    spec = parse_spec(duration, grace, machines, entitlements, trial=trial)
-    benefit = write(ctx, _put, product, BenefitTerms(license=spec, tier=tier))
+    of_license = trial or any(given is not None for given in (duration, grace, machines, entitlements))
+    if goods and of_license:
+        raise typer.BadParameter("--goods goes without what is about licenses; say one after the other")
+    if not goods and (sku or grams):
+        raise typer.BadParameter("--sku and --grams need --goods")
+    if goods:
+        terms = BenefitTerms(goods=GoodsSpec(sku=sku, weight_grams=grams), tier=tier)
+    else:
+        spec = parse_spec(duration, grace, machines, entitlements, trial=trial)
+        terms = BenefitTerms(license=spec, tier=tier)
+    benefit = write(ctx, _put, product, terms)
     if as_json:
         print_json(benefit)
         return

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+import msgspec
 import typer
 
-from counterfoil.cli.context import read, start, within
+from counterfoil.cli.context import read, start, within, write
 from counterfoil.cli.options import After, AsJson, Limit, group
 from counterfoil.cli.output import Column, amount, print_fields, print_json, print_page, view
 from counterfoil.db.base import Scope
@@ -15,7 +16,9 @@ from counterfoil.http.buying import NewCheckout, open_for
 from counterfoil.kernel.paging import DEFAULT_LIMIT
 from counterfoil.sales import checkouts
 from counterfoil.sales.quotes import WantedLine
+from counterfoil.sales.shipping import ShippingAddress
 from counterfoil.sales.types import Checkout
+from counterfoil.settlement import checkout as opening
 
 app = group("Checkouts: attempts to pay.")
 
@@ -36,7 +39,7 @@ def list_(
     ctx: typer.Context,
     *,
     status: Annotated[
-        Literal["open", "processing", "settled", "expired", "failed"] | None, typer.Option("--status")
+        Literal["open", "processing", "settled", "expired", "canceled", "failed"] | None, typer.Option("--status")
     ] = None,
     limit: Limit = DEFAULT_LIMIT,
     after: After = "",
@@ -67,11 +70,21 @@ def create(
     email: Annotated[str | None, typer.Option("--email", metavar="TEXT", help="The buyer's.")] = None,
     note: Annotated[str | None, typer.Option("--note", metavar="TEXT")] = None,
     country: Annotated[str | None, typer.Option("--country", metavar="DE", help="Where the buyer is.")] = None,
+    shipping: Annotated[
+        str | None,
+        typer.Option("--shipping", metavar="JSON", help="Where goods go: name, line1, city, country; more in the API."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Open a checkout. Send the buyer to its address; the claim is theirs alone: it shows the license key."""
     wanted = NewCheckout(
-        lines=[_line(line) for line in lines], rail=rail, code=code, email=email, note=note, country=country
+        lines=[_line(line) for line in lines],
+        rail=rail,
+        code=code,
+        email=email,
+        note=note,
+        country=country,
+        shipping=_shipping(shipping),
     )
 
     async def work(house: House, scope: Scope) -> tuple[Checkout, str]:
@@ -80,6 +93,23 @@ def create(
 
     checkout, claim = within(ctx, work)
     _print(checkout, as_json=as_json, claim=claim)
+
+
+@app.command("cancel")
+def cancel(
+    ctx: typer.Context, checkout: Annotated[str, typer.Argument(metavar="CHECKOUT")], *, as_json: AsJson = False
+) -> None:
+    """Call off a checkout that nobody has paid; what it held is for others to buy."""
+    _print(write(ctx, opening.cancel, checkout), as_json=as_json)
+
+
+def _shipping(typed: str | None) -> ShippingAddress | None:
+    if typed is None:
+        return None
+    try:
+        return msgspec.json.decode(typed, type=ShippingAddress)
+    except (msgspec.MsgspecError, UnicodeEncodeError) as error:
+        raise typer.BadParameter(f"not an address: {error}", param_hint="--shipping") from error
 
 
 def _line(typed: str) -> WantedLine:

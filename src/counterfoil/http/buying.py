@@ -15,6 +15,7 @@ from counterfoil.licensing import licenses
 from counterfoil.licensing.types import License
 from counterfoil.sales import checkouts, orders
 from counterfoil.sales.quotes import WantedLine
+from counterfoil.sales.shipping import ShippingAddress
 from counterfoil.sales.types import Checkout, Order
 from counterfoil.settlement.checkout import FREE, OpenCheckout
 
@@ -22,7 +23,9 @@ from counterfoil.settlement.checkout import FREE, OpenCheckout
 class NewCheckout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a buyer wants, and how they want to pay."""
 
-    lines: list[WantedLine]
+    lines: list[WantedLine] = []
+    cart_id: str | None = None
+    """A saved quote, by its claim, instead of lines: sold at its price for as long as it holds."""
     rail: str | None = None
     """May be left out where only one rail is connected."""
     code: str | None = None
@@ -30,6 +33,8 @@ class NewCheckout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     note: str | None = None
     country: str | None = None
     return_url: str | None = None
+    shipping: ShippingAddress | None = None
+    """Where goods go; asked for when there are any."""
     metadata: dict[str, Any] = {}
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
+from counterfoil.catalog.tables import stock_reservations
 from counterfoil.db.schema import columns, mine
 from counterfoil.db.tx import Row, Tx
 from counterfoil.kernel.errors import Invalid, NotFound
@@ -35,8 +37,15 @@ _LIST = (
 )
 _LIST_STATUS = _LIST.where(checkouts.c.status == sa.bindparam("status"))
 _WIDTH = len(columns(checkouts))
+_HOLDS_STOCK = (
+    sa.select(stock_reservations.c.id)
+    .where(stock_reservations.c.tenant_id == checkouts.c.tenant_id, stock_reservations.c.checkout_id == checkouts.c.id)
+    .correlate(checkouts)
+    .exists()
+)
+# Whether it ever reserved stock is known from the start and for good, so it is read along and costs no statement.
 _WITH_LINES = (
-    sa.select(*columns(checkouts), *columns(cart_lines))
+    sa.select(*columns(checkouts), _HOLDS_STOCK, *columns(cart_lines))
     .join(
         cart_lines,
         sa.and_(cart_lines.c.tenant_id == checkouts.c.tenant_id, cart_lines.c.cart_id == checkouts.c.cart_id),
@@ -94,6 +103,11 @@ _EXPIRE = (
     .where(mine(checkouts), checkouts.c.id == sa.bindparam("checkout_id"), checkouts.c.status == "open")
     .values(status="expired", updated_at=sa.bindparam("now"))
 )
+_CANCEL = (
+    sa.update(checkouts)
+    .where(mine(checkouts), checkouts.c.id == sa.bindparam("checkout_id"), checkouts.c.status == "open")
+    .values(status="canceled", updated_at=sa.bindparam("now"))
+)
 _FAIL = (
     sa.update(checkouts)
     .where(
@@ -136,6 +150,8 @@ class CheckoutWithLines(msgspec.Struct, frozen=True):
 
     checkout: Checkout
     lines: list[CartLine]
+    holds_stock: bool
+    """Whether it reserved stock; it may have had to give it back."""
 
 
 def create(
@@ -152,6 +168,7 @@ def create(
     return_url: str | None,
     idempotency_key: str | None,
     request_hash: str | None,
+    shipping: dict[str, Any] | None = None,
 ) -> Checkout | None:
     """Open a checkout; None when one with the same idempotency key exists."""
     checkout = Checkout(
@@ -168,7 +185,7 @@ def create(
         email=email,
         note=note,
         return_url=return_url,
-        shipping=None,
+        shipping=shipping,
         idempotency_key=idempotency_key,
         request_hash=request_hash,
         rail_final=False,
@@ -223,7 +240,8 @@ def lock(tx: Tx, checkout_id: str) -> CheckoutWithLines | None:
 def _locked(rows: Sequence[Row]) -> CheckoutWithLines | None:
     if not rows:
         return None
-    return CheckoutWithLines(Checkout(*rows[0][:_WIDTH]), [CartLine(*row[_WIDTH:]) for row in rows])
+    *fields, holds_stock = rows[0][: _WIDTH + 1]
+    return CheckoutWithLines(Checkout(*fields), [CartLine(*row[_WIDTH + 1 :]) for row in rows], bool(holds_stock))
 
 
 def attach(tx: Tx, checkout_id: str, *, reference: str, url: str | None) -> Checkout:
@@ -264,6 +282,14 @@ def expire_due(tx: Tx, *, limit: int = 200) -> list[str]:
         tx.execute(_EXPIRE, {"checkout_id": checkout_id, "now": tx.now})
         tx.record("checkout.expired", "checkout", checkout_id)
     return expired
+
+
+def cancel(tx: Tx, checkout_id: str) -> bool:
+    """Call off a checkout that is open; whether it was. Money that comes later still settles it."""
+    canceled = tx.execute(_CANCEL, {"checkout_id": checkout_id, "now": tx.now}) == 1
+    if canceled:
+        tx.record("checkout.canceled", "checkout", checkout_id)
+    return canceled
 
 
 def fail(tx: Tx, checkout_id: str, *, why: str) -> bool:

@@ -146,7 +146,7 @@ def _sell(tx: Tx, wanted: OpenCheckout, email: str | None, checkout_id: str) -> 
     if priced.total and wanted.must_be_free:
         raise Invalid.field("code", "this code does not make it free", code="discount_not_applicable")
     _check_rail(wanted, priced.total, priced.asset)
-    cart = quotes.save(
+    saved = quotes.save(
         tx,
         priced.lines,
         customer_id=wanted.customer_id,
@@ -157,7 +157,7 @@ def _sell(tx: Tx, wanted: OpenCheckout, email: str | None, checkout_id: str) -> 
         holds_for=wanted.holds_for,
         metadata=wanted.metadata,
     )
-    return _Sale(cart, priced.lines, [(one, priced.taken(one)) for one in priced.applied], asked.buyer)
+    return _Sale(saved.cart, priced.lines, [(one, priced.taken(one)) for one in priced.applied], asked.buyer)
 
 
 def _sell_saved(tx: Tx, wanted: OpenCheckout, checkout_id: str) -> _Sale:

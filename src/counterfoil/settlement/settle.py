@@ -14,7 +14,7 @@ import msgspec
 
 from counterfoil.catalog.types import LicenseSpec
 from counterfoil.db.tx import Tx
-from counterfoil.kernel.errors import Conflict
+from counterfoil.kernel.errors import Conflict, NotFound
 from counterfoil.licensing import licenses
 from counterfoil.licensing.licenses import Issue
 from counterfoil.rails.base import CheckoutReport
@@ -33,6 +33,8 @@ class Settlement(msgspec.Struct, frozen=True):
     checkout_id: str | None
     order: Order | None = None
     """The order, when this report made it."""
+    fresh: tuple[str, ...] = ()
+    """The payments that this report added."""
 
 
 def settle(tx: Tx, report: CheckoutReport) -> Settlement:
@@ -64,6 +66,14 @@ def settle(tx: Tx, report: CheckoutReport) -> Settlement:
     return _settle_known(tx, report, found)
 
 
+def settle_by_id(tx: Tx, report: CheckoutReport, checkout_id: str) -> Settlement:
+    """Take money into the books that somebody vouches for, whatever rail the checkout is on. Raises NotFound."""
+    found = checkouts.lock(tx, checkout_id)
+    if found is None:
+        raise NotFound("There is no such checkout.", code="checkout_not_found")
+    return _settle_known(tx, report, found)
+
+
 def _is_about(report: CheckoutReport, checkout: Checkout) -> bool:
     return checkout.rail == report.rail and checkout.rail_reference in {None, report.reference}
 
@@ -88,7 +98,8 @@ def _settle_known(tx: Tx, report: CheckoutReport, found: CheckoutWithLines) -> S
         holds.release(tx, checkout.id)
     if fresh or order is not None:  # becoming an order changes the verdict on money that came before
         _judge(tx, checkout, fresh, fulfilled=fulfilled)
-    return Settlement("settled" if fulfilled else "waiting", checkout.id, order)
+    outcome: Literal["settled", "waiting"] = "settled" if fulfilled else "waiting"
+    return Settlement(outcome, checkout.id, order, tuple(payment.id for payment in fresh))
 
 
 def _add_payments(tx: Tx, report: CheckoutReport, checkout: Checkout) -> list[Payment]:

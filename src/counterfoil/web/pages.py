@@ -28,7 +28,7 @@ from counterfoil.kernel.paging import DEFAULT_LIMIT, decode_cursor
 from counterfoil.sales.quotes import WantedLine
 from counterfoil.sales.types import Checkout
 from counterfoil.settlement.checkout import FREE
-from counterfoil.web import words
+from counterfoil.web import shipping, words
 from counterfoil.web.forms import is_attempt, new_attempt, read_form
 from counterfoil.web.render import error_page, page, proper_address, root_of, see_other, static_response
 from counterfoil.web.sandbox import sandbox_page, sandbox_pay
@@ -47,6 +47,7 @@ _FIELDS = {
     "rail": "rail",
     "lines/0/quantity": "quantity",
     "lines/0/price_id": "price",
+    **shipping.FIELDS,
 }
 _FIELD_OF_CODE = {"price_not_found": "price", "rail_not_connected": "rail"}
 
@@ -135,6 +136,7 @@ async def _product_page(
         several=any(price.quantity_max > 1 for price in offer.prices),
         least=min((price.quantity_min for price in offer.prices), default=1),
         most=max((price.quantity_max for price in offer.prices), default=1),
+        **_shipping(offer, form),
         form={
             "attempt": attempt if is_attempt(attempt) else new_attempt(),
             "rail": form.get("rail") or (rails[0] if rails else ""),
@@ -144,6 +146,15 @@ async def _product_page(
         },
         errors=errors or {},
     )
+
+
+def _shipping(offer: Offer, form: dict[str, str]) -> dict[str, Any]:
+    """What the page asks about shipping: of every buyer, of those who choose what is shipped, or of nobody."""
+    shipped = [shipping.ships(offer.benefits, price.tier) for price in offer.prices]
+    if not any(shipped):
+        return {"ships": ""}
+    typed = {part: form.get(f"ship_{part}", "") for part in shipping.PARTS}
+    return {"ships": "all" if all(shipped) else "some", "address": typed, "countries": shipping.countries()}
 
 
 def _choice(offer: Offer, price: Price, *, chosen: str) -> dict[str, Any]:
@@ -220,6 +231,7 @@ def _wanted(offer: Offer, form: dict[str, str], rails: list[str]) -> NewCheckout
         rail=rail if price.unit_amount else FREE,
         code=form.get("code") or None,
         email=form.get("email") or None,
+        shipping=shipping.address_of(form) if shipping.ships(offer.benefits, price.tier) else None,
     )
 
 

@@ -81,6 +81,8 @@ def tell(receipt: Receipt, keys: int, key_until: datetime | None) -> Story:
             story = _open(checkout)
         case "expired":
             story = _expired(checkout, foreign)
+        case "canceled":
+            story = _canceled(checkout, foreign)
         case "failed":
             story = _FAILED
     return story
@@ -180,6 +182,16 @@ def _expired(checkout: Checkout, foreign: list[Money]) -> Story:
     )
 
 
+def _canceled(checkout: Checkout, foreign: list[Money]) -> Story:
+    if checkout.paid or foreign:
+        came = _so_far(checkout) if checkout.paid else "A payment in another currency has arrived."
+        return Story(
+            title="This checkout was canceled",
+            text=[f"{came} The seller sees your payment; ask them what happens to it."],
+        )
+    return Story(title="This checkout was canceled", text=["Nothing was charged."], again=True)
+
+
 def _so_far(checkout: Checkout) -> str:
     paid, amount = Money(checkout.paid, checkout.asset), Money(checkout.amount, checkout.asset)
     if checkout.paid >= checkout.amount:
@@ -212,6 +224,7 @@ async def thanks(request: Asker, checkout_id: FromPath[str]) -> Response[str]:
         total=words.amount(Money(checkout.amount, checkout.asset)),
         lines=receipt.lines,
         product=receipt.product,
+        ships_to=_ships_to(checkout.shipping),
         licenses=_shown(receipt, keys),
         until=words.day(until) if until else "",
     )
@@ -234,6 +247,15 @@ def _shown(receipt: Receipt, keys: list[str]) -> list[dict[str, Any]]:
         {"key": key, "name": names.get(license_.line or 0, receipt.product.name), "promises": _terms(license_)}
         for key, license_ in zip(keys, active, strict=False)
     ]
+
+
+def _ships_to(address: dict[str, Any] | None) -> list[str]:
+    """An address as it is written on a parcel."""
+    if address is None:
+        return []
+    town = f"{address['postal_code']} {address['city']}".strip()
+    lines = [address["name"], address["line1"], address["line2"], town, address["region"], address["country"]]
+    return [line for line in lines if line]
 
 
 def _terms(license_: License) -> list[str]:

@@ -27,6 +27,8 @@ _FIELD_ERRORS = {
     "rail_required": "Choose how to pay.",
     "rail_not_connected": "This way to pay is not available. Please choose another.",
     "asset_not_supported": "This way to pay does not take this currency. Please choose another.",
+    "shipping_required": "Say where to send it.",
+    "unknown_country": "Choose a country.",
     "cart_too_large": "That is more than can be bought at once.",
 }
 
@@ -90,8 +92,10 @@ def promises(benefits: Iterable[Benefit], tier: str) -> list[str]:
     """What a tier promises, one line each."""
     lines: list[str] = []
     for benefit in benefits:
-        if benefit.tier == tier:
+        if benefit.tier == tier and benefit.kind == "license":
             lines += license_promises(msgspec.convert(benefit.spec, LicenseSpec))
+        elif benefit.tier == tier:
+            lines.append("Shipped to you")
     return lines
 
 

@@ -8,7 +8,7 @@ import msgspec
 from litestar import get, post
 from litestar.params import FromPath, JSONBody
 
-from counterfoil.catalog import discounts, redemptions, products
+from counterfoil.catalog import discounts, products, redemptions
 from counterfoil.catalog.types import DEFAULT_TIER, LicenseSpec, Price, Product
 from counterfoil.db.tx import Tx
 from counterfoil.house import House
