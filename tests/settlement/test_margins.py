@@ -150,43 +150,43 @@ async def test_what_a_margin_takes_off(shop: Shop, unit: int, quantity: int, bas
 
 
 @pytest.mark.parametrize(
-    ("fields", "taken"),
+    ("fields", "by_margin", "taken"),
     [
-        ({"kind": "percentage", "amount": 1_000}, 70),  # of 699
-        ({"kind": "percentage", "amount": 5_000}, 350),  # 349.5
-        ({"kind": "percentage", "amount": 10_000}, 699),
-        ({"kind": "flat", "amount": 500, "asset": "USD"}, 500),
-        ({"kind": "flat", "amount": 700, "asset": "USD"}, 699),
-        ({"kind": "set_price", "amount": 600, "asset": "USD"}, 99),
-        ({"kind": "set_price", "amount": 800, "asset": "USD"}, 0),  # the margin made it cheaper already
-        ({"kind": "free"}, 699),
+        ({"kind": "percentage", "amount": 1_000}, 300, 70),  # 69.93 of 699.3
+        ({"kind": "percentage", "amount": 5_000}, 300, 349),  # 649.35 of 999 together, rounded once
+        ({"kind": "percentage", "amount": 10_000}, 300, 699),
+        ({"kind": "flat", "amount": 500, "asset": "USD"}, 300, 500),
+        ({"kind": "flat", "amount": 700, "asset": "USD"}, 300, 699),
+        ({"kind": "set_price", "amount": 600, "asset": "USD"}, 180, 399),  # a price comes before percentages
+        ({"kind": "set_price", "amount": 1_000, "asset": "USD"}, 300, 0),  # it never makes dearer
+        ({"kind": "free"}, 300, 699),
     ],
 )
-async def test_a_code_is_taken_off_what_the_margin_leaves(shop: Shop, fields: dict[str, Any], taken: int) -> None:
+async def test_a_code_and_a_margin_together(shop: Shop, fields: dict[str, Any], by_margin: int, taken: int) -> None:
     sold = await shop.tier(amount=999, asset="USD")
     msp = await customer(shop)
     standing = await margin(shop, msp, 3_000)  # 299.7
     code = await shop.discount("CODE", **fields)
     opened = await buy(shop, msp, sold, code="CODE")
-    assert opened["amount"] == 999 - 300 - taken
+    assert opened["amount"] == 999 - by_margin - taken
     line = await shop.row("cart_lines")
     assert line["discounts"] == [
-        {"discount_id": standing, "code": None, "amount": 300},
+        {"discount_id": standing, "code": None, "amount": by_margin},
         {"discount_id": code, "code": "CODE", "amount": taken},
     ]
-    assert line["discount_total"] == 300 + taken
+    assert line["discount_total"] == by_margin + taken
     held = {row["discount_id"]: row["amount"] for row in await shop.rows("discount_redemptions")}
-    assert held == {standing: 300, code: taken}
+    assert held == {standing: by_margin, code: taken}
     assert [row["times_used"] for row in await shop.rows("discounts", id=code)] == [1]
 
 
-async def test_a_flat_code_goes_on_to_the_next_line_after_a_margin(shop: Shop) -> None:
-    one, other = await shop.tier(amount=300, asset="USD"), await shop.tier("viewer", amount=300, asset="USD")
+async def test_a_flat_code_is_spread_over_what_a_margin_leaves(shop: Shop) -> None:
+    one, other = await shop.tier(amount=300, asset="USD"), await shop.tier("viewer", amount=900, asset="USD")
     msp = await customer(shop)
     await margin(shop, msp, 5_000)
     await shop.discount("FLAT", kind="flat", amount=200, asset="USD")
-    assert (await buy(shop, msp, one, other, code="FLAT"))["amount"] == 100
-    assert [line["discount_total"] for line in await lines_of(shop)] == [300, 200]
+    assert (await buy(shop, msp, one, other, code="FLAT"))["amount"] == 400
+    assert [line["discount_total"] for line in await lines_of(shop)] == [200, 600]
 
 
 async def test_each_line_is_rounded_by_itself(shop: Shop) -> None:

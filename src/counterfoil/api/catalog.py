@@ -1,4 +1,4 @@
-"""Products, prices, benefits and discounts over HTTP."""
+"""Products, prices and benefits over HTTP."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import msgspec
 from litestar import Router, delete, get, patch, post, put
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
-from counterfoil.catalog import benefits, discounts, prices, products, shelf
+from counterfoil.catalog import benefits, prices, products, shelf
 from counterfoil.catalog.benefits import BenefitTerms
-from counterfoil.catalog.discounts import NewDiscount
 from counterfoil.catalog.prices import NewPrice, PriceChanges
 from counterfoil.catalog.products import NewProduct, Offer, ProductChanges
 from counterfoil.catalog.shelf import ShelfPrice, ShelfProduct
-from counterfoil.catalog.types import Benefit, CatalogStatus, Discount, Price, Product
+from counterfoil.catalog.types import Benefit, CatalogStatus, Price, Product
 from counterfoil.http.access import Asker, find_identity, public_scope, scope_of
 from counterfoil.http.problems import route
 from counterfoil.kernel.errors import Forbidden, NotFound
@@ -168,36 +167,6 @@ async def remove_benefit(request: Asker, benefit_id: FromPath[str]) -> Benefit:
     return await scope_of(request).run(benefits.remove, benefit_id)
 
 
-@get("/v1/discounts", **route("discounts:read"))
-async def list_discounts(request: Asker, after: After = None, limit: Limit = DEFAULT_LIMIT) -> Page[Discount]:
-    """Every discount, oldest first."""
-    return await scope_of(request).read(discounts.list_, after=start(after), limit=limit)
-
-
-@post("/v1/discounts", **route("discounts:write", 409))
-async def create_discount(request: Asker, data: JSONBody[NewDiscount]) -> Discount:
-    """Make a discount."""
-    return await scope_of(request).run(discounts.create, data)
-
-
-@get("/v1/discounts/{discount_id:str}", **route("discounts:read", 404))
-async def get_discount(request: Asker, discount_id: FromPath[str]) -> Discount:
-    """One discount."""
-    return await scope_of(request).read(discounts.get, discount_id)
-
-
-class DiscountChanges(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What may change about a discount."""
-
-    status: CatalogStatus
-
-
-@patch("/v1/discounts/{discount_id:str}", **route("discounts:write", 404))
-async def update_discount(request: Asker, discount_id: FromPath[str], data: JSONBody[DiscountChanges]) -> Discount:
-    """Archive a discount, or bring it back."""
-    return await scope_of(request).run(discounts.set_status, discount_id, data.status)
-
-
 catalog = Router(
     path="/",
     tags=["Catalog"],
@@ -214,9 +183,5 @@ catalog = Router(
         list_benefits,
         put_benefit,
         remove_benefit,
-        list_discounts,
-        create_discount,
-        get_discount,
-        update_discount,
     ],
 )

@@ -19,6 +19,7 @@ from counterfoil.http.access import Asker, house_of, scope_of
 from counterfoil.http.buying import NewCheckout, open_for, read_purchase
 from counterfoil.http.idempotency import inner_key_of
 from counterfoil.http.problems import route
+from counterfoil.http.quoting import named_cart
 from counterfoil.kernel.paging import DEFAULT_LIMIT, Page
 from counterfoil.licensing.types import License, LicenseStatus
 from counterfoil.sales.types import Checkout, Order, OrderStatus, Payment, PaymentStatus
@@ -150,7 +151,8 @@ async def create_customer_checkout(
 ) -> CheckoutView:
     """Price a cart with the customer's margin taken off, and open a checkout for it."""
     scope, house = scope_of(request), house_of(request)
-    checkout = await open_for(house, scope, data, inner_key_of(request), customer_id=customer_id)
+    wanted = await named_cart(request, scope, data)
+    checkout = await open_for(house, scope, wanted, inner_key_of(request), customer_id=customer_id)
     return await view_for_buyer(house, scope.tenant, await scope.read(read_purchase, checkout.id))
 
 

@@ -23,8 +23,6 @@ from counterfoil.db.tx import Tx
 from counterfoil.kernel.errors import Conflict, Invalid, NotFound
 from counterfoil.kernel.paging import Page, page_of
 
-__all__ = ["DiscountChanges", "NewDiscount"]
-
 _GET = sa.select(*columns(discounts)).where(mine(discounts), discounts.c.id == sa.bindparam("id"))
 _GET_MANY = (
     sa.select(*columns(discounts)).where(mine(discounts), any_of(discounts.c.id, "ids")).order_by(discounts.c.id)

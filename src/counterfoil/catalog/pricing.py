@@ -21,7 +21,10 @@ from fractions import Fraction
 
 import msgspec
 
-from counterfoil.catalog.types import Discount, DiscountStage
+from counterfoil.catalog.types import Discount, DiscountKind, DiscountStage
+
+_BY_THEMSELVES: tuple[DiscountKind, ...] = ("set_price", "percentage", "flat_per_seat")
+"""The kinds that need to know no other line, in the order in which they apply."""
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,28 +127,30 @@ def _take(lines: list[_Line], items: Sequence[Item], discounts: list[Discount]) 
         return
     for line in lines:
         line.begin()
-    for kind in ("set_price", "percentage", "flat_per_seat"):
-        for discount in discounts:
-            if discount.kind == kind:
-                for line in lines:
-                    if discount.id in line.cuts:
-                        line.lower(discount, _after(discount, line))
+    for kind in _BY_THEMSELVES:
+        _take_each(kind, lines, discounts)
     for line in lines:
         line.begin()  # from here on everything is whole, so nothing is rounded again
     for discount in discounts:
         if discount.kind == "flat":
             _spread(discount, lines, items)
+    _take_each("free", lines, discounts)
+
+
+def _take_each(kind: DiscountKind, lines: list[_Line], discounts: list[Discount]) -> None:
+    """What the discounts of one kind take off each line, whatever the others."""
     for discount in discounts:
-        if discount.kind == "free":
-            for line in lines:
-                if discount.id in line.cuts:
-                    line.lower(discount, Fraction(0))
+        for line in lines:
+            if discount.kind == kind and discount.id in line.cuts:
+                line.lower(discount, _after(discount, line))
 
 
 def _after(discount: Discount, line: _Line) -> Fraction:
     """What a discount that needs no other line leaves of one."""
     if discount.kind == "percentage":
         return line.exact * (10_000 - discount.amount) / 10_000
+    if discount.kind == "free":
+        return Fraction(0)
     worth = discount.amount * line.quantity
     return Fraction(worth) if discount.kind == "set_price" else line.exact - worth
 

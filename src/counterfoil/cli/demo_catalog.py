@@ -6,7 +6,7 @@ import msgspec
 
 from counterfoil.catalog import benefits, discounts, prices, products
 from counterfoil.catalog.benefits import BenefitTerms
-from counterfoil.catalog.discounts import NewDiscount
+from counterfoil.catalog.discount_rules import NewDiscount
 from counterfoil.catalog.prices import NewPrice
 from counterfoil.catalog.products import NewProduct
 from counterfoil.catalog.types import LicenseSpec

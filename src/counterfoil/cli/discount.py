@@ -9,7 +9,7 @@ import typer
 
 from counterfoil.accounts import customers
 from counterfoil.catalog import discounts, products
-from counterfoil.catalog.discounts import NewDiscount
+from counterfoil.catalog.discount_rules import NewDiscount
 from counterfoil.catalog.types import Discount, DiscountKind
 from counterfoil.cli.context import read, start, write
 from counterfoil.cli.options import After, AsJson, Asset, Limit, group

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
 import sqlalchemy as sa
 
 from counterfoil.db.functions import any_of
@@ -13,6 +12,7 @@ from counterfoil.db.tx import Tx
 from counterfoil.kernel.errors import Conflict, Invalid, NotFound
 from counterfoil.kernel.money import Money
 from counterfoil.kernel.paging import Page, page_of
+from counterfoil.sales.quotes import CartWithLines
 from counterfoil.sales.tables import cart_lines, carts
 from counterfoil.sales.types import Cart, CartLine
 
@@ -41,13 +41,6 @@ _REOPEN = (
     .where(mine(carts), carts.c.id == sa.bindparam("cart_id"))
     .values(status="open", paid_by=None, paid_at=None)
 )
-
-
-class CartWithLines(msgspec.Struct, frozen=True):
-    """A priced cart and its lines, in order."""
-
-    cart: Cart
-    lines: list[CartLine]
 
 
 def get(tx: Tx, cart_id: str) -> CartWithLines:

@@ -1,8 +1,8 @@
-"""The private name of a purchase: what its buyer holds, and nobody else.
+"""The private name of a purchase, or of a quote: what its buyer holds, and nobody else.
 
-A checkout's id is known to the rail that carries it, so the id alone must never show a license key. A
-claim is the id with a keyed checksum that only this installation can make; it is not stored, and the
-same checkout always has the same claim.
+A checkout's id is known to the rail that carries it, and ids that one transaction makes follow one another; so an id
+alone must never show a license key, or what somebody was quoted. A claim is the id with a keyed checksum
+that only this installation can make; it is not stored, and the same checkout always has the same claim.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from counterfoil.kernel.ids import is_id
 from counterfoil.kernel.secrets import same
 
 _ULID_CHARS = 26
+_PREFIXES = {"chk": "pur", "crt": "qte"}
 
 
 class Claims:
@@ -25,19 +26,26 @@ class Claims:
     def __init__(self, key: bytes) -> None:
         self._key = key
 
-    def make(self, tenant: str, checkout_id: str) -> str:
-        """The claim on a checkout: ``pur_`` + the id's 26 characters + 26 of checksum (128 bits)."""
-        ulid = checkout_id.partition("_")[2]
-        return f"pur_{ulid}{self._mac(tenant, checkout_id)}"
+    def make(self, tenant: str, id_: str) -> str:
+        """The claim on a checkout or a cart: ``pur_`` or ``qte_``, the id's 26 characters, 26 of checksum."""
+        kind, _, ulid = id_.partition("_")
+        return f"{_PREFIXES[kind]}_{ulid}{self._mac(tenant, id_)}"
 
     def read(self, tenant: str, claim: str) -> str | None:
         """The checkout's id, or None when the claim is not genuine."""
-        prefix, _, rest = claim.partition("_")
-        checkout_id = f"chk_{rest[:_ULID_CHARS]}"
-        if prefix != "pur" or not is_id("chk", checkout_id):
-            return None
-        return checkout_id if same(rest[_ULID_CHARS:], self._mac(tenant, checkout_id)) else None
+        return self._read(tenant, claim, "chk")
 
-    def _mac(self, tenant: str, checkout_id: str) -> str:
-        digest = hmac.digest(self._key, f"{tenant}/{checkout_id}".encode(), hashlib.sha256)
+    def read_cart(self, tenant: str, claim: str) -> str | None:
+        """The cart's id, or None when the claim is not genuine."""
+        return self._read(tenant, claim, "crt")
+
+    def _read(self, tenant: str, claim: str, kind: str) -> str | None:
+        prefix, _, rest = claim.partition("_")
+        id_ = f"{kind}_{rest[:_ULID_CHARS]}"
+        if prefix != _PREFIXES[kind] or not is_id(kind, id_):
+            return None
+        return id_ if same(rest[_ULID_CHARS:], self._mac(tenant, id_)) else None
+
+    def _mac(self, tenant: str, id_: str) -> str:
+        digest = hmac.digest(self._key, f"{tenant}/{id_}".encode(), hashlib.sha256)
         return base64.b32encode(digest[:16]).decode().rstrip("=").lower()

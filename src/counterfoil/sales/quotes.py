@@ -16,7 +16,7 @@ from counterfoil.catalog.tables import benefits, prices, products
 from counterfoil.catalog.types import Price
 from counterfoil.db.functions import any_of
 from counterfoil.db.schema import columns, mine
-from counterfoil.db.tx import Row, Tx
+from counterfoil.db.tx import Tx
 from counterfoil.kernel.errors import Invalid, NotFound
 from counterfoil.kernel.metadata import check_metadata
 from counterfoil.kernel.money import MAX_AMOUNT
@@ -97,6 +97,13 @@ class PricedLine(msgspec.Struct, frozen=True, kw_only=True):
     def subtotal(self) -> int:
         """Before discounts."""
         return self.unit_amount * self.quantity
+
+
+class CartWithLines(msgspec.Struct, frozen=True):
+    """A priced cart and its lines, in order."""
+
+    cart: Cart
+    lines: list[CartLine]
 
 
 def price_lines(tx: Tx, wanted: list[WantedLine], *, country: str | None = None) -> list[PricedLine]:
@@ -180,7 +187,7 @@ def save(
     email: str | None,
     holds_for: timedelta,
     metadata: dict[str, Any],
-) -> Cart:
+) -> CartWithLines:
     """Write a priced cart down. Its totals and its promises hold until it expires.
 
     Nothing enters the record: a quote binds nobody but us, and most of them just lapse.
@@ -229,7 +236,7 @@ def save(
         for position, line in enumerate(lines)
     ]
     tx.insert(cart_lines, *rows)
-    return cart
+    return CartWithLines(cart, rows)
 
 
 def lines_of(tx: Tx, cart_id: str) -> list[CartLine]:
