@@ -25,6 +25,7 @@ from counterfoil.kernel.text import normalize_email
 GOOGLE = "google"
 _BUILT_IN = {GOOGLE: {"issuer": "https://accounts.google.com", "label": "Google"}}
 _PROVIDER_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
+_SPAN = re.compile(r"[0-9]{1,6}[hd]")
 _ADDRESS_SOURCES = {"enrollment", "invitation"}
 """How an address can come that no provider proved (``UserEmail.via``): no provider may go by such a name."""
 
@@ -127,6 +128,20 @@ class Settings(BaseSettings):
     """OpenID Connect providers to sign in with, by name; ``google`` needs no issuer and no label."""
     storage: dict[str, Any] = Field(default={}, validate_default=True)
     """``storage.schema_mapping.<table>.table_name``: what a table is called in the database."""
+    webhooks_allow_loopback: bool = False
+    """Whether webhooks may go to this machine itself, and there without encryption: for development."""
+    webhooks_per_endpoint: int = Field(default=2, ge=1, le=20)
+    """How many requests to one webhook endpoint may be under way at once, in each process."""
+    webhook_timeout_seconds: float = Field(default=15.0, ge=0.1, le=30)
+    """How long a webhook's receiver may take to answer."""
+    webhook_log_days: int = Field(default=30, ge=1)
+    """How long webhooks are kept that were taken; those that failed, 90 days at least."""
+    archival_enabled: bool = False
+    """Whether old payments are moved to the archive, where their references stay taken for ever."""
+    archival_retention: str = "2160h"
+    """How old a payment is then: hours (``2160h``) or days (``90d``)."""
+    archival_interval: str = "24h"
+    """How often that is looked at, in the same form."""
     trusted_proxies: list[str] = []
     """Networks (``10.0.0.0/8``) whose ``X-Forwarded-For`` is believed. Nobody else's is."""
 
@@ -157,6 +172,13 @@ class Settings(BaseSettings):
                 f"names of tables are read when the program starts: from {table_names.FILE}, or one by one from "
                 "COUNTERFOIL_STORAGE__SCHEMA_MAPPING__<TABLE>__TABLE_NAME"
             )
+        return value
+
+    @field_validator("archival_retention", "archival_interval")
+    @classmethod
+    def _need_a_span(cls, value: str) -> str:
+        if not _SPAN.fullmatch(value) or not timedelta(hours=1) <= _span(value) <= timedelta(days=36_500):
+            raise ValueError("must be hours (2160h) or days (90d), at least 1h")
         return value
 
     @field_validator("mail_from")
@@ -196,6 +218,16 @@ class Settings(BaseSettings):
         """How long a purchase's private link shows its key."""
         return timedelta(days=self.claim_days)
 
+    @property
+    def archived_after(self) -> timedelta:
+        """How old a payment is when it is moved to the archive."""
+        return _span(self.archival_retention)
+
+    @property
+    def archived_every(self) -> timedelta:
+        """How often old payments are moved."""
+        return _span(self.archival_interval)
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -207,6 +239,10 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments win over the environment, and the environment over the file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def _span(text: str) -> timedelta:
+    return timedelta(**{"hours" if text[-1] == "h" else "days": int(text[:-1])})
 
 
 def is_safe_url(url: str, *, loopback: bool = True) -> bool:

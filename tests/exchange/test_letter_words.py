@@ -19,6 +19,9 @@ from counterfoil.mail.outgoing import TEMPLATES
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 PLAIN = {
+    "host": "hooks.example.com",
+    "endpoint_id": "whe_1",
+    "reason": "failing",
     "link": "https://shop.example/do/it?token=s3cr3t&x=1",
     "reset_link": "https://shop.example/reset?token=0th3r&y=2",
     "expires": "in one hour",
@@ -38,6 +41,7 @@ SUBJECTS = {
     "staff_enrollment": "Set up your staff account at Inkwell",
     "new_passkey": "A passkey was added to your account at Inkwell",
     "sign_in_recovered": "A recovery code was used for your account at Inkwell",
+    "webhook_disabled": "Inkwell no longer sends webhooks to an endpoint",
     "test": "A test letter from Inkwell",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -19,11 +20,13 @@ from counterfoil.db.tx import Tx
 from counterfoil.events import reading
 from counterfoil.events.reading import Filter, Order
 from counterfoil.events.types import Event
+from counterfoil.house import House
 from counterfoil.http.access import PUBLIC, Asker, house_of, scope_of
 from counterfoil.http.metrics import Metrics
 from counterfoil.http.problems import route
 from counterfoil.jobs import runner
 from counterfoil.kernel.paging import DEFAULT_LIMIT, Page
+from counterfoil.webhooks import deliveries
 
 EventType = Annotated[str | None, QueryParameter(name="type", description="For example `order.created`.")]
 Since = Annotated[datetime | None, QueryParameter(description="At this moment or later.")]
@@ -79,7 +82,21 @@ async def health(request: Asker) -> Response[Health]:
 async def metrics(request: Asker) -> Response[bytes]:
     """Metrics in Prometheus's text format."""
     kept: Metrics = request.app.state.metrics
+    kept.show_webhooks(*await _webhooks(house_of(request)))
     return Response(generate_latest(kept.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _webhooks(house: House) -> tuple[dict[str, int], float]:
+    """How many webhooks stand how, of all tenants, and how many seconds ago the oldest was queued that is not over."""
+    counts = dict.fromkeys(("pending", "processing", "failed"), 0)
+    age = 0.0
+    with contextlib.suppress(DatabaseUnavailable):  # whoever asks hears that from /health
+        for tenant in await house.tenants():
+            depth = await house.scope(tenant).read(deliveries.depth)
+            counts = {status: count + depth.counts.get(status, 0) for status, count in counts.items()}
+            if depth.oldest is not None:
+                age = max(age, (house.database.clock.now() - depth.oldest).total_seconds())
+    return counts, age
 
 
 @get("/v1/openapi.json", media_type=MediaType.JSON, include_in_schema=False, **route(PUBLIC))

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
-from counterfoil.db.tx import Tx
+from counterfoil.db.tx import OnEvents, Tx
 from counterfoil.events.types import SYSTEM, Actor
 from counterfoil.kernel.clock import Clock
 from counterfoil.kernel.errors import CounterfoilError, Unavailable
@@ -48,15 +48,33 @@ class Database(ABC):
 
     def __init__(self, clock: Clock, *, batches_at_once: int, batch_size: int = 200) -> None:
         self.clock = clock
+        self.on_events: OnEvents | None = None
+        """Called in every transaction that recorded events, once they are written and before it commits."""
+        self.on_news: Callable[[str], None] | None = None
+        """Called with the tenant once a transaction is durable whose ``on_events`` said that news is owed."""
         self._coalescer = Coalescer(self, at_once=batches_at_once, most=batch_size)
 
     def scope(self, tenant: str, actor: Actor = SYSTEM) -> Scope:
         """Everything that follows happens for this tenant, by this actor."""
         return Scope(self, tenant, actor)
 
-    @abstractmethod
     async def write(self, work: Callable[[Tx], R], tenant: str, actor: Actor) -> R:
         """Run ``work`` in a read-write transaction; return once it is durable."""
+        last: Tx | None = None
+
+        def noted(tx: Tx) -> R:
+            nonlocal last
+            last = tx  # of several tries, the one that counts
+            return work(tx)
+
+        answer = await self._write(noted, tenant, actor)
+        if last is not None and last.owes_news and self.on_news is not None:
+            self.on_news(tenant)
+        return answer
+
+    @abstractmethod
+    async def _write(self, work: Callable[[Tx], R], tenant: str, actor: Actor) -> R:
+        """What :meth:`write` does, on this database."""
 
     @abstractmethod
     async def read(self, work: Callable[[Tx], R], tenant: str, actor: Actor, *, single: bool = False) -> R:

@@ -64,11 +64,11 @@ class PostgresDatabase(Database):
         self._snapshot = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
 
-    async def write(self, work: Callable[[Tx], R], tenant: str, actor: Actor) -> R:
+    async def _write(self, work: Callable[[Tx], R], tenant: str, actor: Actor) -> R:
         """Run ``work`` and commit, again from the start when the database asks for it."""
 
         def apply(connection: sa.Connection) -> R:
-            tx = Tx(connection, tenant=tenant, actor=actor, now=self.clock.now())
+            tx = Tx(connection, tenant=tenant, actor=actor, now=self.clock.now(), on_events=self.on_events)
             answer = work(tx)
             tx.flush()
             connection.commit()

@@ -102,7 +102,7 @@ class SqliteDatabase(Database):
         self._connections: list[sa.Connection] = []
         self._writer.start()
 
-    async def write(self, work: Callable[[Tx], R], tenant: str, actor: Actor) -> R:
+    async def _write(self, work: Callable[[Tx], R], tenant: str, actor: Actor) -> R:
         """Queue ``work`` for the writer, and wait until its group is on disk."""
         if self._closed:
             raise DatabaseUnavailable("The database is closed.")
@@ -177,7 +177,7 @@ class SqliteDatabase(Database):
         return connection
 
     def _apply(self, connection: sa.Connection, raw: Any, job: _Job) -> Any:
-        tx = Tx(connection, tenant=job.tenant, actor=job.actor, now=self.clock.now())
+        tx = Tx(connection, tenant=job.tenant, actor=job.actor, now=self.clock.now(), on_events=self.on_events)
         raw.execute("SAVEPOINT op")
         try:
             answer = job.work(tx)

@@ -6,7 +6,7 @@ clock, randomness or the database, so it can be retried, and tested without mock
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeAlias
 
@@ -23,6 +23,11 @@ from counterfoil.kernel.money import Money
 Row: TypeAlias = "sa.Row[*tuple[Any, ...]]"
 """One row of any statement."""
 
+Recorded: TypeAlias = Mapping[str, Any]
+"""An event as it was written: the columns of its row by name."""
+OnEvents: TypeAlias = "Callable[[Tx, Sequence[Recorded]], bool]"
+"""What else becomes of events in the transaction that records them; whether somebody is owed news of them."""
+
 _INSERT_EVENTS = sa.insert(events)
 _NOTHING: Mapping[str, Any] = {}
 
@@ -34,12 +39,31 @@ class Tx:
     ``schema.mine(table)``, so forgetting the tenant is an error rather than a leak.
     """
 
-    __slots__ = ("_connection", "_events", "_statements_left", "actor", "new_id", "now", "tenant")
+    __slots__ = (
+        "_connection",
+        "_events",
+        "_on_events",
+        "_statements_left",
+        "actor",
+        "new_id",
+        "now",
+        "owes_news",
+        "tenant",
+    )
 
     def __init__(
-        self, connection: sa.Connection, *, tenant: str, actor: Actor, now: datetime, single: bool = False
+        self,
+        connection: sa.Connection,
+        *,
+        tenant: str,
+        actor: Actor,
+        now: datetime,
+        single: bool = False,
+        on_events: OnEvents | None = None,
     ) -> None:
         self._connection = connection
+        self._on_events = on_events
+        self.owes_news = False
         self._statements_left = 1 if single else -1
         self._events: list[dict[str, Any]] = []
         self.tenant = tenant
@@ -118,10 +142,12 @@ class Tx:
         )
 
     def flush(self) -> None:
-        """Write the events recorded so far. The database calls it before it commits."""
-        if self._events:
-            self._connection.execute(_INSERT_EVENTS, self._events)
-            self._events = []
+        """Write the events recorded so far, and see to who hears of them. The database calls it before it commits."""
+        recorded, self._events = self._events, []
+        if recorded:
+            self._connection.execute(_INSERT_EVENTS, recorded)
+            if self._on_events is not None and self._on_events(self, recorded):
+                self.owes_news = True
 
     def _check_may_write(self) -> None:
         if self._statements_left >= 0:  # a single statement runs outside a transaction, so nothing else refuses it

@@ -7,7 +7,7 @@ from typing import Any
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
@@ -29,7 +29,24 @@ class Metrics:
             buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
             registry=self.registry,
         )
+        self.webhooks = Gauge(
+            "counterfoil_webhook_deliveries",
+            "Webhook deliveries that are not over, and those that failed.",
+            ["status"],
+            registry=self.registry,
+        )
+        self.webhook_age = Gauge(
+            "counterfoil_webhook_oldest_seconds",
+            "How long ago the oldest webhook delivery was queued that is not over.",
+            registry=self.registry,
+        )
         self._series: dict[tuple[str, int], tuple[Any, Any]] = {}
+
+    def show_webhooks(self, counts: dict[str, int], age: float) -> None:
+        """Say how many webhook deliveries stand how, and how many seconds ago the oldest was queued."""
+        for status, number in counts.items():
+            self.webhooks.labels(status).set(number)
+        self.webhook_age.set(age)
 
     def count(self, template: str, status: int, seconds: float) -> None:
         """Note one request, by its route's template and its answer's status."""

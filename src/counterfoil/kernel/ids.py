@@ -12,7 +12,7 @@ import secrets
 import uuid
 from datetime import datetime
 
-from counterfoil.kernel.clock import to_micros
+from counterfoil.kernel.clock import from_micros, to_micros
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
@@ -79,3 +79,8 @@ def from_uuid(prefix: str, value: uuid.UUID) -> str:
 def first_id(prefix: str, at: datetime) -> str:
     """The smallest id that could be made at this moment: everything made before sorts before it."""
     return f"{prefix}_{ulid_text((to_micros(at) // 1000) << _RANDOM_BITS)}"
+
+
+def made_at(text: str) -> datetime:
+    """When an id was made, to the millisecond. Raises ValueError for a malformed id."""
+    return from_micros((ulid_value(text.partition("_")[2]) >> _RANDOM_BITS) * 1000)

@@ -37,13 +37,14 @@ TEMPLATES: dict[str, frozenset[str]] = {
     "staff_enrollment": frozenset({"link", "expires"}),
     "new_passkey": frozenset(),
     "sign_in_recovered": frozenset(),
+    "webhook_disabled": frozenset({"host", "endpoint_id", "reason"}),
     "test": frozenset(),
 }
 """Which letters there are, and what the context of each must say.
 
 ``link`` is the page the letter is about (of ``already_registered``: where one signs in). ``expires`` ends the
-sentence "The link expires ...": "in one hour". ``new_passkey`` may say its ``name``, and any
-letter may carry ``unsubscribe_url`` (RFC 8058).
+sentence "The link expires ...": "in one hour". ``reason`` of ``webhook_disabled`` is ``gone`` or ``failing``.
+``new_passkey`` may say its ``name``, and any letter may carry ``unsubscribe_url`` (RFC 8058).
 """
 _LINKS = {"link", "reset_link", "unsubscribe_url"}
 _LINK = re.compile(r"https?://[^\s\x00-\x20\x7f-\x9f<>\"\\^`{|}]{1,900}")

@@ -167,10 +167,11 @@ def _add_tables() -> None:  # as many as there are tables and indexes
     op.create_index(
         "ix_webhook_deliveries_due",
         "webhook_deliveries",
-        ["tenant_id", "next_attempt_at", "id"],
+        ["tenant_id", "endpoint_id", "next_attempt_at", "id"],
         sqlite_where=sa.text("status = 'pending'"),
         postgresql_where=sa.text("status = 'pending'"),
     )
+    op.create_index("ix_webhook_deliveries_endpoint", "webhook_deliveries", ["tenant_id", "endpoint_id", "id"])
     op.create_index("ix_webhook_deliveries_status", "webhook_deliveries", ["tenant_id", "status", "id"])
     op.create_index(
         "uq_webhook_deliveries_event", "webhook_deliveries", ["tenant_id", "endpoint_id", "event_id"], unique=True
