@@ -51,11 +51,12 @@ A_SALE = """if True:
             answer = good(await shop.http.post("/v1/validate", json={"key": key, "product_slug": "editor"}))
             orders = good(await shop.staff.get("/v1/orders"))["data"]
             payments = good(await shop.staff.get("/v1/payments"))["data"]
+            assert await shop.house.seal(shop.scope) > 5
             return answer["ok"], [one["amount"] for one in orders], [one["amount"] for one in payments]
 
     applied = migrate(sys.argv[1])
     told = asyncio.run(main(sys.argv[1]))
-    print(json.dumps([applied[-1], *told, run(["health", "--json"])]))
+    print(json.dumps([applied[-1], *told, run(["health", "--json"]), run(["audit", "verify"])]))
 """
 
 
@@ -88,7 +89,7 @@ def test_a_sale_in_tables_of_other_names(empty_database_url: str, names: dict[st
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == [HEAD, True, [18_900], [18_900], 0]
+    assert json.loads(done.stdout.splitlines()[-1]) == [HEAD, True, [18_900], [18_900], 0, 0]
     assert '"database": "ok"' in done.stdout
     found = tables(empty_database_url)
     ours = set(table_names.TABLES) - (RENAMED if names is USUAL else set(table_names.TABLES))

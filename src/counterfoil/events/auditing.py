@@ -35,7 +35,12 @@ _events = Reader(_event)
 _split = len(_seals.columns)
 # A page is a range of numbers, of which there are no more than it has places, whatever a planner believes.
 _links = sa.select(*_seals.columns, *_events.columns)
-_row_number = sa.literal_column
+
+
+def _row_number(table: str) -> sa.ColumnElement[int]:
+    return sa.literal_column(f'"{table}".rowid', sa.Integer)
+
+
 _LINKS = {
     "postgresql": _links.select_from(_seal.outerjoin(_event, sa.and_(_of(_event), _event.c.id == _seal.c.id)))
     .where(_of(_seal), _seal.c.seq.between(sa.bindparam("first"), sa.bindparam("last")))
@@ -43,9 +48,9 @@ _LINKS = {
     # SQLite takes what it can from an index and looks no further. So each row is found through an index under
     # another name, and then read by its number from the table itself, which is where it may have been changed.
     "sqlite": _links.select_from(
-        event_seals.join(_seal, _row_number("seal.rowid") == _row_number("event_seals.rowid"))
+        event_seals.join(_seal, _row_number(_seal.name) == _row_number(event_seals.name))
         .outerjoin(events, sa.and_(mine(events), events.c.id == _seal.c.id))
-        .outerjoin(_event, _row_number("event.rowid") == _row_number("events.rowid"))
+        .outerjoin(_event, _row_number(_event.name) == _row_number(events.name))
     )
     .where(mine(event_seals), event_seals.c.seq.between(sa.bindparam("first"), sa.bindparam("last")))
     .order_by(event_seals.c.seq),
