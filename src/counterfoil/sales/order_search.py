@@ -202,13 +202,14 @@ def _arms(shape: _Shape) -> list[sa.Select[Any]]:
         arms = [[]]
     else:
         arms = [[_condition(first, orders.c, shape)]]
-    timed = [
-        orders.c.id > sa.bindparam("low"),
-        orders.c.id < sa.bindparam("high"),
-        orders.c.created_at >= sa.bindparam("since"),
-        orders.c.created_at < sa.bindparam("until"),
+    spanned = [orders.c.id > sa.bindparam("low"), orders.c.id < sa.bindparam("high")]
+    timed = [orders.c.created_at >= sa.bindparam("since"), orders.c.created_at < sa.bindparam("until")]
+    # What is named is one order or few. A range of ids would tempt SQLite to walk it.
+    spans = [[], [], spanned] if first == "search" else [spanned] * len(arms)
+    made = [
+        sa.select(*columns(orders)).where(mine(orders), *arm, *span, *timed)
+        for arm, span in zip(arms, spans, strict=True)
     ]
-    made = [sa.select(*columns(orders)).where(mine(orders), *arm, *timed) for arm in arms]
     if not shape.by_email:
         return [arm.order_by(orders.c.id.desc() if shape.direction == "desc" else orders.c.id) for arm in made]
     address = sa.func.coalesce(orders.c.email, sa.literal_column("''"))
