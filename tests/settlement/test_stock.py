@@ -140,7 +140,7 @@ async def test_a_variants_shelf_follows_its_price(shop: Shop) -> None:
     assert price != sold.price_id
     assert (await shop.row("stock_items"))["price_id"] == price
     # A quote of the oldest price takes from the same shelf.
-    held = good(await shop.http.post("/v1/checkouts", json={"cart_id": quote["id"], "rail": "sandbox"}))
+    held = good(await shop.http.post("/v1/checkouts", json={"cart_id": quote["claim"], "rail": "sandbox"}))
     assert await shelf(shop, item) == (2, 2)
     await shop.play(held, "pay")
     assert await shelf(shop, item) == (0, 0)

@@ -972,3 +972,95 @@ def test_durations_are_said_exactly(seconds: int, said: str) -> None:
 )
 def test_blank_lines_separate_paragraphs(text: str, parts: list[str]) -> None:
     assert words.paragraphs(text) == parts
+
+
+# -- goods --------------------------------------------------------------------------------------------
+
+SHIP_TO = {
+    "ship_name": "Ada Example",
+    "ship_line1": "1 Main Street",
+    "ship_postal_code": "12345",
+    "ship_city": "Springfield",
+    "ship_country": "US",
+}
+
+
+async def mug(shop: Shop) -> Sold:
+    """Something that is shipped, and nothing else."""
+    sold = await shop.tier("mug")
+    (license_,) = good(await shop.staff.get("/v1/products/mug/benefits"))
+    good(await shop.staff.delete(f"/v1/benefits/{license_['id']}"))
+    good(await shop.staff.put("/v1/products/mug/benefits", json={"goods": {"sku": "MUG-1"}}))
+    return sold
+
+
+async def test_the_form_asks_where_to_ship_goods(shop: Shop, visitor: httpx.AsyncClient) -> None:
+    sold = await mug(shop)
+    page = await see(visitor, "/p/mug")
+    assert "Shipped to you" in page.text
+    assert "license" not in page.text
+    assert page.one("input", name="ship_name").attributes.get("required") == ""
+    assert page.one("input", name="ship_line2").attributes.get("required") is None
+    assert page.one("option", value="AT").text == "Austria"
+    location = await buy(visitor, "mug", price_id=sold.price_id, **SHIP_TO)
+    checkout = await latest(shop)
+    assert checkout["url"] == location
+    assert checkout["shipping"] == {
+        "name": "Ada Example",
+        "line1": "1 Main Street",
+        "line2": "",
+        "city": "Springfield",
+        "region": "",
+        "postal_code": "12345",
+        "country": "US",
+        "phone": "",
+    }
+    shown = await see(visitor, f"/thanks/{checkout['id']}")
+    assert "12345 Springfield" in shown.text
+    assert "license" not in shown.text
+
+
+async def test_what_is_wrong_with_an_address_is_said_beside_it(shop: Shop, visitor: httpx.AsyncClient) -> None:
+    await mug(shop)
+    page = await see(visitor, "/p/mug")
+    before = await shop.everything()
+    again = check(await send(visitor, page, **{**SHIP_TO, "ship_country": "XX"}), 422)
+    assert again.one("p", id="ship_country-error").text == "Choose a country."
+    assert again.one("input", name="ship_city").attributes["value"] == "Springfield"
+    again = check(await send(visitor, page, ship_country="US"), 422)
+    assert again.one("p", id="ship_name-error").text == "Say where to send it."
+    again = check(await send(visitor, page, **{**SHIP_TO, "ship_city": ""}), 422)
+    assert again.one("input", name="ship_city").attributes["aria-invalid"] == "true"
+    assert await shop.everything() == before
+
+
+async def test_what_is_not_shipped_asks_for_no_address(shop: Shop, visitor: httpx.AsyncClient) -> None:
+    sold = await shop.tier("book", tier="ebook")
+    paper = await shop.tier("book", tier="paper", amount=30_000)
+    assert "Ship to" not in (await see(visitor, "/p/book")).text
+    good(await shop.staff.put("/v1/products/book/benefits", json={"tier": "paper", "goods": {}}))
+    page = await see(visitor, "/p/book")
+    assert "Ship to (only if what you chose is shipped)" in page.text
+    assert page.one("input", name="ship_name").attributes.get("required") is None
+    await buy(visitor, "book", price_id=sold.price_id, **SHIP_TO)  # nobody keeps what is not needed
+    assert (await latest(shop))["shipping"] is None
+    check(await send(visitor, page, price_id=paper.price_id), 422)
+
+
+async def test_what_is_sold_out_says_so(shop: Shop, visitor: httpx.AsyncClient) -> None:
+    await shop.tier("mug", quantity_max=1)
+    good(await shop.staff.put("/v1/products/mug/stock", json={"on_hand": 0}))
+    before = await shop.everything()
+    again = check(await send(visitor, await see(visitor, "/p/mug")), 422)
+    assert again.one("p", id="quantity-error").text == "None left."
+    assert await shop.everything() == before
+
+
+async def test_a_checkout_that_was_called_off(shop: Shop, visitor: httpx.AsyncClient) -> None:
+    sold = await shop.tier()
+    checkout_id = await bought(shop, visitor, sold)
+    good(await shop.staff.post(f"/v1/checkouts/{checkout_id}/cancel"))
+    page = await see(visitor, f"/thanks/{checkout_id}")
+    assert page.heading == "This checkout was canceled"
+    assert "Nothing was charged." in page.text
+    assert page.one("a", href="/p/editor", class_="button").text == "Start again"

@@ -85,7 +85,14 @@ def tell(receipt: Receipt, keys: int, key_until: datetime | None) -> Story:
             story = _canceled(checkout, foreign)
         case "failed":
             story = _FAILED
-    return story
+    if any(benefit["kind"] == "license" for line in receipt.lines for benefit in line.benefits):
+        return story
+    return msgspec.structs.replace(story, text=[_without_key(sentence) for sentence in story.text])
+
+
+def _without_key(sentence: str) -> str:
+    """What a buyer reads of a purchase that gives no license."""
+    return sentence.replace("shows your license key", "says so").replace(", and there is no license key for it", "")
 
 
 _CONFIRMING = Story(
