@@ -123,3 +123,21 @@ def test_refusals(cli: Cli, editor: dict[str, str]) -> None:
     assert cli.refused("checkout", "show", "x").startswith("error: There is no such checkout.\n")
     assert cli.refused("payment", "show", "x").startswith("error: There is no such payment.\n")
     assert cli.json("checkout", "list")["data"] == []
+
+
+def test_money_outside_of_the_rails(cli: Cli) -> None:
+    made = cli.json("payment", "record", "receipt 7", "--amount", "12.00", "--asset", "EUR", "--payer", "Ada")
+    assert (made["rail"], made["amount"], made["status"], made["archived_at"]) == ("manual", 1200, "settled", None)
+    assert cli.json("payment", "find", "manual", "receipt 7") == made
+    assert cli.refused("payment", "record", "receipt 7", "--sats", "1").startswith(
+        "error: The payment 'receipt 7' on manual was recorded before.\n"
+    )
+    assert "sandbox proves its own money" in cli.refused("payment", "record", "8", "--sats", "1", "--rail", "sandbox")
+    assert cli("payment", "archive") == "archived 0\n"
+    assert cli("payment", "archive", "--older-than", "0") == "archived 1\n"
+    assert cli.json("payment", "list")["data"] == []
+    (old,) = cli.json("payment", "list", "--archived")["data"]
+    assert (old["id"], old["archived_at"] is None) == (made["id"], False)
+    assert cli.json("payment", "show", made["id"]) == cli.json("payment", "find", "manual", "receipt 7") == old
+    assert cli.refused("payment", "find", "manual", "9").startswith("error: There is no payment by this reference.\n")
+    assert cli.refused("payment", "list", "--archived", "--attention", code=2).startswith("error: ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from tests.cli.conftest import Cli
 from counterfoil.cli.main import run
 from counterfoil.db.migrate import HEAD
 from counterfoil.kernel.secrets import MasterKey
+from counterfoil.settings import Settings
 
 
 @pytest.fixture
@@ -53,6 +55,26 @@ def test_first_command_makes_a_private_master_key(bare: Cli, elsewhere: Path) ->
         ("PORT", "http", "COUNTERFOIL_PORT: Input should be a valid integer, unable to parse string as an integer"),
         ("PORT", "70000", "COUNTERFOIL_PORT: Input should be less than or equal to 65535"),
         ("LOG_LEVEL", "loud", "COUNTERFOIL_LOG_LEVEL: Input should be 'debug', 'info', 'warning' or 'error'"),
+        (
+            "ARCHIVAL_RETENTION",
+            "90",
+            "COUNTERFOIL_ARCHIVAL_RETENTION: Value error, must be hours (2160h) or days (90d), at least 1h",
+        ),
+        (
+            "ARCHIVAL_RETENTION",
+            "0h",
+            "COUNTERFOIL_ARCHIVAL_RETENTION: Value error, must be hours (2160h) or days (90d), at least 1h",
+        ),
+        (
+            "ARCHIVAL_INTERVAL",
+            "-1d",
+            "COUNTERFOIL_ARCHIVAL_INTERVAL: Value error, must be hours (2160h) or days (90d), at least 1h",
+        ),
+        (
+            "ARCHIVAL_INTERVAL",
+            "999999d",
+            "COUNTERFOIL_ARCHIVAL_INTERVAL: Value error, must be hours (2160h) or days (90d), at least 1h",
+        ),
         ("TRUSTED_PROXIES", "10.0.0.0/8", "a setting cannot be read: "),
     ],
 )
@@ -141,3 +163,10 @@ def test_defects_are_not_hidden(bare: Cli, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("counterfoil.cli.context.load_settings", broken)
     with pytest.raises(ZeroDivisionError):
         run(["product", "list"])
+
+
+@pytest.mark.parametrize(("text", "hours"), [("2160h", 2160), ("90d", 2160), ("1h", 1), ("36h", 36), ("1d", 24)])
+def test_spans(text: str, hours: int) -> None:
+    settings = Settings(archival_retention=text, archival_interval=text)
+    assert settings.archived_after == settings.archived_every == timedelta(hours=hours)
+    assert settings.archival_enabled is False

@@ -15,6 +15,7 @@ from counterfoil.exchange import rail_settings
 from counterfoil.kernel.errors import Invalid, NotFound
 from counterfoil.kernel.secrets import MasterKey
 from counterfoil.rails.base import Rail
+from counterfoil.settlement.checkout import FREE
 
 _REMEMBERED_SECONDS = 15.0
 
@@ -29,6 +30,10 @@ RAILS = {
     "sandbox": _Kind("counterfoil.rails.sandbox.rail", "SandboxRail", "SandboxSettings"),
     "btcpay": _Kind("counterfoil.rails.btcpay", "BTCPayRail", "BTCPaySettings"),
 }
+
+
+TAKEN = frozenset({*RAILS, FREE, "stripe", "paddle", "solana"})
+"""Names of rails that prove their own money, whether they are connected or not."""
 
 
 class Connection(NamedTuple):

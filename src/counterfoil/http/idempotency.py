@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar
 
 import msgspec
 from litestar import Response
@@ -22,6 +22,7 @@ from litestar.openapi.spec.enums import OpenAPIType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from counterfoil.db.base import DatabaseUnavailable
+from counterfoil.db.tx import Tx
 from counterfoil.http.access import (
     IDENTITY_STATE,
     ONCE_STATE,
@@ -35,6 +36,10 @@ from counterfoil.idempotency.handling import Handling, Reply, Shape
 from counterfoil.idempotency.keys import Overtaken
 from counterfoil.kernel.errors import Invalid
 from counterfoil.logs import get_logger
+
+P = ParamSpec("P")
+R = TypeVar("R")
+V = TypeVar("V")
 
 _log = get_logger(__name__)
 
@@ -218,6 +223,15 @@ def inner_key_of(request: ASGIConnection[Any, Any, Any, Any]) -> str | None:
     if keyed is None or keyed.handling is None or keyed.handling.begun_at is None:
         return None
     return f"{keyed.handling.key_id} {keyed.handling.begun_at.isoformat()} {keyed.bare}"
+
+
+def shaped(op: Callable[Concatenate[Tx, P], R], shape: Callable[[R], V]) -> Callable[Concatenate[Tx, P], V]:
+    """An operation that answers with a view of what ``op`` returns, so that its transaction can keep the answer."""
+
+    def both(tx: Tx, /, *args: P.args, **kwargs: P.kwargs) -> V:
+        return shape(op(tx, *args, **kwargs))
+
+    return both
 
 
 # -- in the API's description -------------------------------------------------------------------------

@@ -8,21 +8,45 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 
-from counterfoil.db.schema import columns, mine
+from counterfoil.db.schema import TENANT, columns, mine, row_of, tenant
 from counterfoil.db.tx import Tx
 from counterfoil.kernel.errors import Conflict, NotFound
 from counterfoil.kernel.money import Money
 from counterfoil.kernel.paging import Page, page_of
-from counterfoil.sales.tables import payments
+from counterfoil.sales.tables import payment_references, payments, payments_archive
 from counterfoil.sales.types import Payment, PaymentStatus, Resolution
 
 _GET = sa.select(*columns(payments)).where(mine(payments), payments.c.id == sa.bindparam("id"))
-_OF_CHECKOUT = (
-    sa.select(*columns(payments))
-    .where(mine(payments), payments.c.checkout_id == sa.bindparam("checkout_id"))
-    .order_by(payments.c.occurred_at, payments.c.reference)
+_ADD = (
+    # Archived references count, too: a reference is new once for ever. Archival keeps everybody else from writing
+    # meanwhile, so this statement sees each reference in one of the two tables.
+    insert(payments)
+    .from_select(
+        [TENANT, *[column.name for column in columns(payments)]],
+        sa.select(
+            tenant(), *[sa.bindparam(f"new_{column.name}", type_=column.type) for column in columns(payments)]
+        ).where(
+            ~sa.exists().where(
+                mine(payment_references),
+                payment_references.c.rail == sa.bindparam("new_rail", type_=sa.Text),
+                payment_references.c.reference == sa.bindparam("new_reference", type_=sa.Text),
+            )
+        ),
+    )
+    .on_conflict_do_nothing()
 )
+
+
+def _of_checkout(table: sa.Table) -> sa.Select[*tuple[Any, ...]]:
+    own = [table.c[column.name] for column in columns(payments)]
+    return sa.select(*own).where(
+        mine(table), table.c.checkout_id == sa.bindparam("checkout_id"), table.c.checkout_id.is_not(None)
+    )
+
+
+_OF_CHECKOUT = sa.union_all(_of_checkout(payments), _of_checkout(payments_archive))
 _LIST = (
     sa.select(*columns(payments))
     .where(mine(payments), payments.c.id > sa.bindparam("after"))
@@ -33,6 +57,11 @@ _ATTENTION = _LIST.where(payments.c.resolved_at.is_(None), payments.c.status != 
 _SET_STATUS = (
     sa.update(payments)
     .where(mine(payments), payments.c.id == sa.bindparam("payment_id"))
+    .values(status=sa.bindparam("new_status"), updated_at=sa.bindparam("now"))
+)
+_SET_ARCHIVED_STATUS = (
+    sa.update(payments_archive)
+    .where(mine(payments_archive), payments_archive.c.id == sa.bindparam("payment_id"))
     .values(status=sa.bindparam("new_status"), updated_at=sa.bindparam("now"))
 )
 _RESOLVE = (
@@ -87,7 +116,7 @@ def add_if_new(
         created_at=tx.now,
         updated_at=tx.now,
     )
-    if not tx.insert_if_new(payments, payment):
+    if not tx.execute(_ADD, {f"new_{name}": value for name, value in row_of(payment).items()}):
         return None
     tx.record(
         f"payment.{status}",
@@ -103,7 +132,9 @@ def add_if_new(
 
 def set_status(tx: Tx, payment: Payment, status: PaymentStatus) -> Payment:
     """Say what a payment turned out to be, now that more is known."""
-    tx.execute(_SET_STATUS, {"payment_id": payment.id, "new_status": status, "now": tx.now})
+    params = {"payment_id": payment.id, "new_status": status, "now": tx.now}
+    if not tx.execute(_SET_STATUS, params):
+        tx.execute(_SET_ARCHIVED_STATUS, params)
     money = Money(payment.amount, payment.asset)
     tx.record(
         f"payment.{status}",
@@ -125,8 +156,9 @@ def get(tx: Tx, payment_id: str) -> Payment:
 
 
 def of_checkout(tx: Tx, checkout_id: str) -> list[Payment]:
-    """Every payment a checkout got, oldest first."""
-    return [Payment(*row) for row in tx.all(_OF_CHECKOUT, {"checkout_id": checkout_id})]
+    """Every payment a checkout got, archived ones included, oldest first."""
+    found = [Payment(*row) for row in tx.all(_OF_CHECKOUT, {"checkout_id": checkout_id})]
+    return sorted(found, key=lambda payment: (payment.occurred_at, payment.reference))
 
 
 def list_(tx: Tx, *, attention: bool = False, after: str = "", limit: int = 20) -> Page[Payment]:
