@@ -130,6 +130,7 @@ discount_redemptions = table(
     reference("discount_id", "discounts"),
     unique("uq_discount_redemptions_checkout", "checkout_id", "discount_id"),
     index("ix_discount_redemptions_discount", "discount_id", "id"),
+    index("ix_discount_redemptions_reserved", "checkout_id", where="status = 'reserved'"),
     one_of("status", "reserved", "redeemed", "released"),
 )
 

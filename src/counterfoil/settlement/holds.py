@@ -18,14 +18,17 @@ from counterfoil.sales.tables import checkouts
 OVER = ("expired", "canceled", "failed")
 """How a checkout ends that holds nothing any more."""
 
-_RESERVED = sa.select(catalog.stock_reservations.c.checkout_id).where(
+_STOCK = sa.select(catalog.stock_reservations.c.checkout_id).where(
     mine(catalog.stock_reservations),
     catalog.stock_reservations.c.status == "active",
     catalog.stock_reservations.c.expires_at <= sa.bindparam("now"),
 )
+_USES = sa.select(catalog.discount_redemptions.c.checkout_id).where(
+    mine(catalog.discount_redemptions), catalog.discount_redemptions.c.status == "reserved"
+)
 _LEFT_BEHIND = (
     sa.select(checkouts.c.id)
-    .where(mine(checkouts), checkouts.c.id.in_(_RESERVED), checkouts.c.status.in_(OVER))
+    .where(mine(checkouts), checkouts.c.id.in_(sa.union(_STOCK, _USES)), checkouts.c.status.in_(OVER))
     .order_by(checkouts.c.id)
     .limit(sa.bindparam("limit", type_=sa.Integer))
     .with_for_update(skip_locked=True)

@@ -434,6 +434,9 @@ def _change_catalog() -> None:
     _add_index("ix_discounts_auto", "discounts", ["tenant_id", "id"], "auto_apply AND status = 'active'")
     _add_index("ix_discounts_group", "discounts", ["tenant_id", "group_id", "id"], "group_id IS NOT NULL")
     op.add_column("discount_redemptions", sa.Column("buyer", sa.Text(), nullable=True))
+    _add_index(
+        "ix_discount_redemptions_reserved", "discount_redemptions", ["tenant_id", "checkout_id"], "status = 'reserved'"
+    )
 
 
 def _change_sales() -> None:
