@@ -20,7 +20,7 @@ class Message:
 
     @property
     def id(self) -> str:
-        return self.headers["webhook-id"]
+        return self.headers.get("webhook-id", "")
 
     @property
     def content(self) -> dict[str, Any]:

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 import standardwebhooks
 import svix.webhooks
-from tests.support.app import Shop, good, opening, problem
+from tests.support.app import Shop, good, problem
+from tests.support.listening import happen, listen, send
 from tests.support.receiver import Message, Receiver, Reply, receiving
 
 from counterfoil.accounts import assignments, roles, users
-from counterfoil.accounts.types import DEFAULT_TENANT
 from counterfoil.db.tx import Tx
-from counterfoil.kernel.clock import ManualClock
 from counterfoil.kernel.secrets import MasterKey
 from counterfoil.kernel.signing import PublicKey
 from counterfoil.webhooks import deliveries, endpoints, worker
+from counterfoil.webhooks.worker import Courier
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 WAITS = [
@@ -34,41 +32,6 @@ WAITS = [
     20 * HOUR,
     24 * HOUR,
 ]
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    """Begins now, since receivers compare with the time of their own machine."""
-    return ManualClock(datetime.now(UTC))
-
-
-@pytest.fixture
-async def shop(database_url: str, clock: ManualClock, master: MasterKey) -> AsyncIterator[Shop]:
-    settings = {"webhooks_allow_loopback": True, "webhook_timeout_seconds": 0.3}
-    async with opening(database_url, clock, master, **settings) as shop:
-        yield shop
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with receiving() as receiver:
-        yield receiver
-
-
-async def listen(shop: Shop, url: str, *event_types: str) -> dict[str, Any]:
-    body = {"url": url, "event_types": list(event_types) or ["product.*"]}
-    made: dict[str, Any] = good(await shop.staff.post("/v1/webhook-endpoints", json=body))
-    return made
-
-
-async def happen(shop: Shop, slug: str = "editor") -> str:
-    """A product is made; its id."""
-    made = good(await shop.staff.post("/v1/products", json={"slug": slug, "name": slug.title()}))
-    return str(made["id"])
-
-
-async def send(shop: Shop) -> int:
-    return await shop.house.courier.send_due(DEFAULT_TENANT)
 
 
 async def test_what_happens_is_sent_signed(shop: Shop, receiver: Receiver) -> None:
@@ -311,7 +274,12 @@ async def test_what_is_no_answer_fails(shop: Shop, receiver: Receiver) -> None:
         return Reply()
 
     receiver.answer = hang
-    assert await failed() == (None, "no answer within 0.3 seconds")
+    shop.house.courier = Courier(
+        shop.house.database,
+        shop.house.settings.model_copy(update={"webhook_timeout_seconds": 0.2}),
+        shop.house.master,
+    )
+    assert await failed() == (None, "no answer within 0.2 seconds")
     await receiver.stop()
     status, error = await failed()
     assert (status, error.partition(":")[0]) == (None, "ConnectError")
