@@ -211,3 +211,34 @@ async def test_nobody_settles_by_hand_what_a_rail_is_just_asked_for(shop: Shop) 
     assert await shop.everything("nonces") == before
     await shop.scope.run(refund_attempts.postpone, claimed, "no answer")
     assert good(await decide(shop, refund, "settle", reference="seen there"))["status"] == "processed"
+
+
+# -- money that had bought nothing --------------------------------------------------------------------
+
+
+async def test_what_went_back_does_not_help_to_pay(shop: Shop) -> None:
+    """Half is paid and given back; the other half then comes, and is half."""
+    bought = await paid(shop, actions=("underpay",))
+    (first,) = bought["payments"]
+    assert (await shop.row("checkouts"))["paid"] == 500
+    await give_back(shop, payment_id=first["id"])
+    assert (await shop.row("checkouts"))["paid"] == 0
+    refusal = await shop.staff.post(f"/v1/payments/{first['id']}/resolve", json={"resolution": "accepted"})
+    problem(refusal, 409, "payment_refunded")
+    await shop.play(bought["checkout"], "underpay", "pay")
+    assert await shop.count("orders") == 0
+    assert (await shop.row("checkouts"))["paid"] == 500
+    assert await shop.count("licenses") == 0
+
+
+async def test_what_bought_something_after_it_was_asked_for_counts_for_the_order(shop: Shop) -> None:
+    bought = await paid(shop, actions=("underpay",))
+    refund = await ask(shop, payment_id=bought["payments"][0]["id"])
+    assert (refund["order_id"], refund["grants_policy"]) == (None, "revoke")
+    await shop.play(bought["checkout"], "underpay", "pay")
+    good(await decide(shop, refund, "approve"))
+    await execute(shop)
+    assert await states(shop) == (["active"], ["active"], "paid", 500)
+    other = next(row for row in await shop.rows("payments") if row["id"] != refund["payment_id"])
+    await give_back(shop, payment_id=other["id"])
+    assert await states(shop) == (["revoked"], ["revoked"], "refunded", 1_000)

@@ -14,7 +14,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator
 
-from counterfoil.db.base import Database, Scope
+from counterfoil.db.base import Database, DatabaseUnavailable, Scope
 from counterfoil.db.tx import Tx
 from counterfoil.events.types import Actor
 from counterfoil.exchange.client import RailClient
@@ -91,7 +91,12 @@ class Refunder:
         for refund_id in due:
             if self._stopping:
                 break
-            done += await self.execute(scope, refund_id)
+            try:
+                done += await self.execute(scope, refund_id)
+            except DatabaseUnavailable:
+                raise
+            except Exception:  # noqa: BLE001 # whatever it is, the others have their turn
+                _log.exception("a refund could not be seen to", refund=refund_id, tenant=scope.tenant)
         return done
 
     async def execute(self, scope: Scope, refund_id: str) -> bool:

@@ -2,7 +2,7 @@
 
 A payment's ``refund_reserved`` is what refunds that are under way or done claim of it, and ``refunded`` what was
 given back. A claim is one conditional UPDATE, so that no number of requests takes more than was paid. Locks are
-taken in the order refund, order, payment; several of a kind by id.
+taken in the order refund, checkout, order, payment; several of a kind by id.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from counterfoil.kernel import money
 from counterfoil.kernel.errors import Conflict, FieldError, Invalid, NotFound
 from counterfoil.kernel.money import Money
 from counterfoil.sales import orders, payments
+from counterfoil.sales.tables import checkouts as checkouts_table
 from counterfoil.sales.tables import orders as orders_table
 from counterfoil.sales.tables import payments as payments_table
 from counterfoil.sales.types import Order, Payment
@@ -62,6 +63,18 @@ _GIVE = _CHANGE.where(payments_table.c.refunded + _AMOUNT <= payments_table.c.re
     refunded=payments_table.c.refunded + _AMOUNT, updated_at=sa.bindparam("now")
 )
 
+_COUNT_NO_LONGER = (
+    sa.update(checkouts_table)
+    .where(
+        mine(checkouts_table),
+        checkouts_table.c.id == sa.bindparam("checkout_id"),
+        checkouts_table.c.asset == sa.bindparam("of_asset"),
+        checkouts_table.c.status != "settled",
+        checkouts_table.c.paid >= _AMOUNT,
+    )
+    .values(paid=checkouts_table.c.paid - _AMOUNT, updated_at=sa.bindparam("now"))
+)
+
 
 class Target(msgspec.Struct, frozen=True):
     """The payment to give back of, and the order it paid, if it did."""
@@ -85,7 +98,7 @@ def find(
         raise NotFound("There is no such order.", code="order_not_found")
     if payment_id is not None:
         payment = payments.get(tx, payment_id)
-        paid_for = _order_of(tx, payment)
+        paid_for = order_of(tx, payment)
         if order is not None and (paid_for is None or paid_for.id != order.id):
             raise Invalid.field(f"{at}payment_id", "did not pay this order", code="payment_not_of_order")
         if customer_id is not None and payment.customer_id != customer_id:
@@ -101,7 +114,7 @@ def find(
     return Target(paid[0], order)
 
 
-def _order_of(tx: Tx, payment: Payment) -> Order | None:
+def order_of(tx: Tx, payment: Payment) -> Order | None:
     """The order whose money this is; none where it came in another asset than the order's."""
     if payment.checkout_id is not None:
         order = orders.of_checkout(tx, payment.checkout_id)
@@ -160,6 +173,16 @@ def give(tx: Tx, payment_id: str, amount: int) -> None:
     """Of what is claimed, so much went back."""
     if tx.one(_GIVE, {"payment_id": payment_id, "taken": amount, "now": tx.now}) is None:
         raise RuntimeError(f"refunds claim less of payment {payment_id} than went back")
+
+
+def count_no_longer(tx: Tx, payment: Payment, amount: int) -> None:
+    """Money that went back before its checkout was paid in full does not help to pay it any more.
+
+    The checkout is locked.
+    """
+    if payment.checkout_id is not None:
+        params = {"checkout_id": payment.checkout_id, "of_asset": payment.asset, "taken": amount, "now": tx.now}
+        tx.execute(_COUNT_NO_LONGER, params)
 
 
 def kept(tx: Tx, target: Target) -> int:

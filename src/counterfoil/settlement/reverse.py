@@ -16,9 +16,9 @@ from counterfoil.db.tx import Tx
 from counterfoil.kernel.errors import Conflict
 from counterfoil.kernel.text import check_line, check_note
 from counterfoil.licensing import licenses
-from counterfoil.sales import orders, payments, refund_attempts, refund_money, refunds
+from counterfoil.sales import checkouts, orders, payments, refund_attempts, refund_money, refunds
 from counterfoil.sales.refund_money import Target
-from counterfoil.sales.types import Order, Refund
+from counterfoil.sales.types import GrantsPolicy, Order, Refund
 from counterfoil.settlement import goods
 from counterfoil.settlement.tables import grants
 
@@ -31,6 +31,9 @@ _TAKE_BACK = (
     )
     .values(status=sa.bindparam("new_status"), updated_at=sa.bindparam("now"))
 )
+
+_REVOKED = {"from_statuses": ["active", "suspended"], "new_status": "revoked"}
+_SUSPENDED = {"from_statuses": ["active"], "new_status": "suspended"}
 
 
 def reverse(tx: Tx, refund_id: str, *, reference: str) -> Refund:
@@ -73,7 +76,12 @@ def _not_approved(refund: Refund) -> Conflict:
 
 def _reverse(tx: Tx, refund: Refund, reference: str, *, by: str, note: str = "") -> Refund:
     payment = payments.get(tx, refund.payment_id)
-    order = orders.get(tx, refund.order_id) if refund.order_id is not None else None
+    if refund.order_id is not None:
+        order: Order | None = orders.get(tx, refund.order_id)
+    else:  # its payment may have bought something since it was asked for
+        if payment.checkout_id is not None:
+            checkouts.lock(tx, payment.checkout_id)
+        order = refund_money.order_of(tx, payment)
     refund_money.lock(tx, [Target(payment, order)])
     if refund.status == "failed":
         refund_money.claim(tx, payment, refund.amount)
@@ -82,31 +90,30 @@ def _reverse(tx: Tx, refund: Refund, reference: str, *, by: str, note: str = "")
     refund_money.give(tx, payment.id, refund.amount)
     done = refund_attempts.process(tx, refund, reference=reference, by=by)
     refunds.record(tx, "processed", done, rail=done.rail, reference=reference, by=by, note=note)
-    if order is not None:
-        _take_back(tx, orders.get(tx, order.id), done)
+    if order is None:
+        refund_money.count_no_longer(tx, payment, refund.amount)
+    else:
+        # What was asked for when it had bought nothing says nothing of an order of which money is kept.
+        keep = refund.order_id is None and refund_money.kept(tx, Target(payment, order)) > 0
+        _take_back(tx, orders.get(tx, order.id), done, "keep" if keep else done.grants_policy)
     return done
 
 
-def _take_back(tx: Tx, order: Order, refund: Refund) -> None:
+def _take_back(tx: Tx, order: Order, refund: Refund, policy: GrantsPolicy) -> None:
     """Write down in the order what went back, and take back what it gave."""
     returned = refund_money.returned(tx, order) - order.refunded
     if returned > 0:
         orders.note_refund(tx, order.id, returned)
     if refund.restock:
         goods.put_back(tx, order, refund.restock)
+    if policy == "keep":
+        return
     why = f"refunded: {refund.id}"
-    for license_ in [] if refund.grants_policy == "keep" else licenses.of_order(tx, order.id):
+    for license_ in licenses.of_order(tx, order.id):
         with contextlib.suppress(Conflict):  # it is suspended or revoked already
-            if refund.grants_policy == "revoke":
+            if policy == "revoke":
                 licenses.revoke(tx, license_.id, reason=why)
             else:
                 licenses.suspend(tx, license_.id, reason=why)
-    if refund.grants_policy != "keep":
-        revoked = refund.grants_policy == "revoke"
-        params = {
-            "of_order": order.id,
-            "from_statuses": ["active", "suspended"] if revoked else ["active"],
-            "new_status": "revoked" if revoked else "suspended",
-            "now": tx.now,
-        }
-        tx.execute(_TAKE_BACK, params)
+    taken = _REVOKED if policy == "revoke" else _SUSPENDED
+    tx.execute(_TAKE_BACK, {"of_order": order.id, "now": tx.now, **taken})

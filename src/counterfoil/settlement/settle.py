@@ -212,8 +212,8 @@ def _issues(order: Order, line: CartLine) -> list[Issue]:
 def accept(tx: Tx, payment_id: str, *, note: str) -> Payment:
     """A person says a payment is good: its checkout is fulfilled, whatever it lacked.
 
-    Raises NotFound; Conflict when nothing is left to resolve, it belongs to no checkout, or what it bought is
-    out of stock (``out_of_stock``).
+    Raises NotFound; Conflict when nothing is left to resolve, it belongs to no checkout, it was given back, or what
+    it bought is out of stock (``out_of_stock``).
     """
     payment = payments.get(tx, payment_id)
     if payment.checkout_id is None:
@@ -221,6 +221,8 @@ def accept(tx: Tx, payment_id: str, *, note: str) -> Payment:
     found = checkouts.lock(tx, payment.checkout_id)
     assert found is not None
     resolved = payments.resolve(tx, payment_id, "accepted", note=note)
+    if resolved.amount and resolved.refunded == resolved.amount:
+        raise Conflict("This payment was given back; dismiss it instead.", code="payment_refunded")
     if found.checkout.status != "settled":
         fulfill(tx, found, payer=payment.payer, insist=True)
         checkouts.move(tx, found.checkout, "settled", paid=found.checkout.paid, rail_final=False)
