@@ -44,6 +44,7 @@ _PUBLIC = {
     ("get", "/v1/products/{slug}/policies"),
     ("post", "/v1/checkouts"),
     ("get", "/v1/claims/{claim}"),
+    ("post", "/v1/claims/{claim}/cancel"),
     ("get", "/v1/pubkey"),
     ("get", "/v1/issuer/public-key"),
     ("post", "/v1/validate"),
