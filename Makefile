@@ -1,4 +1,4 @@
-# make run | test | lint | bench: nothing else to remember.
+# make run | test | lint | bench | prove: nothing else to remember.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,7 +8,7 @@ UV := UV_PROJECT_ENVIRONMENT=.venv UV_COMPILE_BYTECODE=1 $(BIN)/uv
 PYTEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench clean
+.PHONY: help run test lint bench prove clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ lint: .venv/dev.stamp ## Format, style, types, floors, and generated documents
 
 bench: .venv/dev.stamp ## Measure; prints a table, asserts nothing
 	$(BIN)/python -m benchmarks
+
+prove: .venv/dev.stamp ## Compare the books with a model over 50,000 made-up steps: some 20 minutes
+	COUNTERFOIL_PROVE_STEPS=25000 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) tests/promises/test_books.py
 
 clean: ## Forget the environment and the caches; ./var stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .tools
