@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import msgspec
 import typer
@@ -34,9 +34,7 @@ from counterfoil.settlement.imports import import_order
 app = group("Orders: what was bought.")
 
 Which = Annotated[str, typer.Argument(metavar="ORDER")]
-Statuses = Annotated[
-    list[OrderStatus] | None, typer.Option("--status", metavar="STATUS", help="Only those in it. Repeatable.")
-]
+Statuses = Annotated[list[str] | None, typer.Option("--status", metavar="STATUS", help="Only those in it. Repeatable.")]
 Search = Annotated[
     str | None,
     typer.Option("--search", metavar="TEXT", help="An id, a purchase reference, or how the address begins."),
@@ -95,15 +93,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List orders, oldest first; a search sorts by e-mail address."""
-    only = Filter(
-        statuses=tuple(status or ()),
-        is_partially_refunded=partially_refunded,
-        search=search,
-        email=email,
-        customer_id=customer,
-        created_after=parse_moment(created_after, "--created-after"),
-        created_before=parse_moment(created_before, "--created-before"),
-    )
+    only = _filter(status, search, email, customer, created_after, created_before, partially=partially_refunded)
     order: Direction = "desc" if newest_first else "asc"
 
     def found(tx: Tx) -> tuple[Page[Order], Count | None]:
@@ -180,15 +170,7 @@ def export(
     """Write orders as CSV (RFC 4180), oldest first, amounts in major units."""
     if format_ != "csv":
         raise typer.BadParameter(f"{format_!r}: say csv", param_hint="--format")
-    only = Filter(
-        statuses=tuple(status or ()),
-        is_partially_refunded=partially_refunded,
-        search=search,
-        email=email,
-        customer_id=customer,
-        created_after=parse_moment(created_after, "--created-after"),
-        created_before=parse_moment(created_before, "--created-before"),
-    )
+    only = _filter(status, search, email, customer, created_after, created_before, partially=partially_refunded)
 
     async def work(_: House, scope: Scope) -> None:
         count = (await scope.read(order_search.count, only=only, most=None)).count
@@ -201,6 +183,32 @@ def export(
                 show_done(done)
 
     within(ctx, work)
+
+
+def _filter(
+    status: list[str] | None,
+    search: str | None,
+    email: str | None,
+    customer: str | None,
+    created_after: str | None,
+    created_before: str | None,
+    *,
+    partially: bool,
+) -> Filter:
+    try:
+        statuses = msgspec.convert(tuple(status or ()), tuple[OrderStatus, ...])
+    except msgspec.ValidationError as error:
+        words = ", ".join(get_args(OrderStatus))
+        raise typer.BadParameter(f"say one of {words}", param_hint="--status") from error
+    return Filter(
+        statuses=statuses,
+        is_partially_refunded=partially,
+        search=search,
+        email=email,
+        customer_id=customer,
+        created_after=parse_moment(created_after, "--created-after"),
+        created_before=parse_moment(created_before, "--created-before"),
+    )
 
 
 def _parts(tx: Tx, order_id: str) -> OrderParts:
