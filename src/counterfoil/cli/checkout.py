@@ -10,12 +10,12 @@ import typer
 from counterfoil.cli.context import read, start, within, write
 from counterfoil.cli.options import After, AsJson, Limit, group
 from counterfoil.cli.output import Column, amount, print_fields, print_json, print_page, view
+from counterfoil.cli.values import parse_line
 from counterfoil.db.base import Scope
 from counterfoil.house import House
 from counterfoil.http.buying import NewCheckout, open_for
 from counterfoil.kernel.paging import DEFAULT_LIMIT
 from counterfoil.sales import checkouts
-from counterfoil.sales.quotes import WantedLine
 from counterfoil.sales.shipping import ShippingAddress
 from counterfoil.sales.types import Checkout
 from counterfoil.settlement import checkout as opening
@@ -61,8 +61,11 @@ def show(
 @app.command("create")
 def create(
     ctx: typer.Context,
-    lines: Annotated[list[str], typer.Argument(metavar="PRICE[:QUANTITY]...", help="What is bought.")],
+    lines: Annotated[list[str] | None, typer.Argument(metavar="[PRICE[:QUANTITY]]...", help="What is bought.")] = None,
     *,
+    cart: Annotated[
+        str | None, typer.Option("--cart", metavar="CART", help="A saved quote, at its price, instead.")
+    ] = None,
     rail: Annotated[
         str | None, typer.Option("--rail", metavar="NAME", help="May be left out where only one is connected.")
     ] = None,
@@ -77,8 +80,11 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Open a checkout. Send the buyer to its address; the claim is theirs alone: it shows the license key."""
+    if bool(lines) == (cart is not None):
+        raise typer.BadParameter("say what is bought, or --cart")
     wanted = NewCheckout(
-        lines=[_line(line) for line in lines],
+        lines=[parse_line(line) for line in lines or []],
+        cart_id=cart,
         rail=rail,
         code=code,
         email=email,
@@ -110,13 +116,6 @@ def _shipping(typed: str | None) -> ShippingAddress | None:
         return msgspec.json.decode(typed, type=ShippingAddress)
     except (msgspec.MsgspecError, UnicodeEncodeError) as error:
         raise typer.BadParameter(f"not an address: {error}", param_hint="--shipping") from error
-
-
-def _line(typed: str) -> WantedLine:
-    price_id, colon, quantity = typed.partition(":")
-    if colon and not (quantity.isascii() and quantity.isdecimal()):
-        raise typer.BadParameter(f"{typed!r}: say PRICE or PRICE:2")
-    return WantedLine(price_id=price_id, quantity=int(quantity) if colon else 1)
 
 
 def _print(checkout: Checkout, *, as_json: bool, **more: Any) -> None:

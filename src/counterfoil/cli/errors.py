@@ -15,8 +15,11 @@ _HINTS = {
     "order_not_found": "counterfoil order list",
     "checkout_not_found": "counterfoil checkout list",
     "payment_not_found": "counterfoil payment list",
+    "cart_not_found": "counterfoil cart list",
     "discount_not_found": "counterfoil discount list",
     "customer_not_found": "counterfoil customer list",
+    "refund_not_found": "counterfoil refund list",
+    "payment_required": "name one with --payment",
     "address_not_found": "counterfoil customer address list CUSTOMER",
     "business_not_found": "counterfoil customer business list CUSTOMER",
     "machine_not_found": "counterfoil machine list LICENSE",
@@ -55,10 +58,10 @@ def explain(error: Exception) -> tuple[str, str | None] | None:
             hint = _MASTER_KEY
         case NewerDatabase():
             hint = "use the newest version of the program on this database"
-        case SealBroken():
-            return "the master key is not the one this database was made with", _MASTER_KEY
         case MissingTables():
             hint = "docs/schema-mapping.md tells how names are given"
+        case SealBroken():
+            return "the master key is not the one this database was made with", _MASTER_KEY
         case BrokenReferences():
             hint = None
         case _:

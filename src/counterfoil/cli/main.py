@@ -39,6 +39,7 @@ COMMANDS = {
     "discount": Command("discount", "Discounts: codes and customers' margins that make it cheaper."),
     "stock": Command("stock", "Stock: how much there is to sell."),
     "customer": Command("customer", "Customers: who buys."),
+    "cart": Command("cart", "Carts: quotes that hold for a while."),
     "checkout": Command("checkout", "Checkouts: attempts to pay."),
     "order": Command("order", "Orders: what was bought."),
     "fulfillment": Command("fulfillment", "Fulfillments: the parcels of an order."),

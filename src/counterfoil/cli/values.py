@@ -12,6 +12,7 @@ import typer
 from counterfoil.catalog.types import CountryOverride
 from counterfoil.kernel import money
 from counterfoil.kernel.money import Money
+from counterfoil.sales.quotes import WantedLine
 
 _SECONDS = {"w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1}
 _NAMES = {"w": "week", "d": "day", "h": "hour", "m": "minute", "s": "second"}
@@ -77,6 +78,14 @@ def parse_metadata(typed: str | None) -> dict[str, Any]:
         return msgspec.json.decode(typed, type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeEncodeError) as error:
         raise typer.BadParameter("must be a JSON object", param_hint="--metadata") from error
+
+
+def parse_line(typed: str) -> WantedLine:
+    """What is bought, and how many: ``pri_...:2``."""
+    match = re.fullmatch(r"([^:]*)(?::([0-9]{1,9}))?", typed)
+    if match is None:
+        raise typer.BadParameter(f"{typed!r}: say PRICE or PRICE:2")
+    return WantedLine(price_id=match[1], quantity=int(match[2] or 1))
 
 
 def parse_overrides(typed: list[str], asset: str) -> list[CountryOverride]:
