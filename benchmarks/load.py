@@ -26,6 +26,8 @@ class Result:
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
     statuses: dict[int, int] = field(default_factory=dict)
+    refusals: list[float] = field(default_factory=list)
+    """How long each answer took that was no success."""
     bodies: list[bytes] = field(default_factory=list)
 
     @property
@@ -38,9 +40,9 @@ class Result:
         """Answers a second."""
         return self.count / self.seconds
 
-    def percentile(self, share: float) -> float:
-        """Milliseconds that this share of the requests took at most."""
-        ranked = sorted(self.latencies)
+    def percentile(self, share: float, *, of: list[float] | None = None) -> float:
+        """Milliseconds that this share of the requests (or of some of them) took at most."""
+        ranked = sorted(self.latencies if of is None else of)
         return ranked[min(len(ranked) - 1, int(len(ranked) * share))] * 1000
 
 
@@ -99,6 +101,8 @@ class _Run:
     def note(self, seconds: float, status: int, body: bytes) -> None:
         self.result.latencies.append(seconds)
         self.result.statuses[status] = self.result.statuses.get(status, 0) + 1
+        if status >= 300:
+            self.result.refusals.append(seconds)
         if self._keep_bodies:
             self.result.bodies.append(body)
 

@@ -113,7 +113,8 @@ def _price(tx: Tx, product_id: str, asset: str, amount: int) -> Price:
     )
 
 
-def _webhook(checkout: Checkout, secret: str, now: datetime) -> bytes:
+def webhook(checkout: Checkout, secret: str, now: datetime) -> bytes:
+    """The sandbox's word that a checkout is paid."""
     assert checkout.rail_reference is not None
     session = Session(
         reference=checkout.rail_reference,
@@ -161,7 +162,7 @@ async def _sales(house: House, scope: Scope, price_id: str, count: int) -> list[
     while len(made) < count:
         made += await scope.run(_checkouts, price_id, 500)
     now = house.database.clock.now()
-    return [_webhook(checkout, secret, now) for checkout in made]
+    return [webhook(checkout, secret, now) for checkout in made]
 
 
 async def _fill(scope: Scope, start: int, end: int) -> None:
