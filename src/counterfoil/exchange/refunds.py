@@ -132,7 +132,6 @@ class Refunder:
                     done = await self._ask(connection, asked)
         except RailRefused as error:
             await scope.run(refund_attempts.fail, refund, _readable(error))
-            _log.warning("refund refused", refund=refund.id, rail=refund.rail, why=str(error))
             return
         except Exception as error:  # noqa: BLE001 # what we do not understand may have given the money back
             if not isinstance(error, (RailUnavailable, TimeoutError)):
