@@ -14,7 +14,7 @@ from counterfoil.accounts import enrollment, nonces, one_time_tokens, sessions, 
 from counterfoil.accounts.sessions import Lasts
 from counterfoil.accounts.tenants import KnownTenant, NewTenant, TenantChanges
 from counterfoil.accounts.types import DEFAULT_TENANT, Tenant
-from counterfoil.db.base import Database, Scope
+from counterfoil.db.base import Database, Once, Scope
 from counterfoil.db.engines import connect
 from counterfoil.events import sealing
 from counterfoil.events.types import SYSTEM, Actor
@@ -123,10 +123,10 @@ class House:
         self._tenants_read = float("-inf")
         self._tenants_changes += 1
 
-    async def create_tenant(self, new: NewTenant, actor: Actor = SYSTEM) -> KnownTenant:
+    async def create_tenant(self, new: NewTenant, actor: Actor = SYSTEM, once: Once | None = None) -> KnownTenant:
         """Make a tenant with all it needs. Raises Invalid; Conflict (``slug_taken``, ``host_taken``)."""
         fresh = Fresh(PrivateKey.generate(), new_secret(40), enrollment.new_token())
-        scope = self.scope(IdMaker(self.database.clock.now())("ten"), actor)
+        scope = Scope(self.database, IdMaker(self.database.clock.now())("ten"), actor, once)
         made = await scope.run(create_tenant, self.settings, self.master, new, fresh)
         self.forget_tenants()
         self.send_mail(made.id)

@@ -224,10 +224,10 @@ async def test_a_change_whose_answer_is_lost_is_not_made_again(shop: Shop, monke
     with monkeypatch.context() as patched:
         patched.setattr(Handling, "finish", die)
         with pytest.raises(asyncio.CancelledError):
-            await make(boss.http, path="/v1/me/recovery-codes", x=1)
-    problem(await make(boss.http, path="/v1/me/recovery-codes", x=1), 409, "idempotency_key_in_use")
+            await make(boss.http, path="/v1/me/emails", email="more@example.com")
+    problem(await make(boss.http, path="/v1/me/emails", email="more@example.com"), 409, "idempotency_key_in_use")
     shop.clock.advance(keys.CLAIMED)
-    problem(await make(boss.http, path="/v1/me/recovery-codes", x=1), 409, "idempotency_answer_lost")
+    problem(await make(boss.http, path="/v1/me/emails", email="more@example.com"), 409, "idempotency_answer_lost")
 
 
 async def test_without_a_key_nothing_is_kept(shop: Shop) -> None:

@@ -14,6 +14,7 @@ from counterfoil.accounts.permissions import KEY_ROLES
 from counterfoil.accounts.types import ApiKey
 from counterfoil.api.catalog import After, Limit, start
 from counterfoil.http.access import Asker, identity_of, scope_of
+from counterfoil.http.idempotency import shaped
 from counterfoil.http.problems import route
 from counterfoil.kernel.paging import DEFAULT_LIMIT, Page
 
@@ -55,13 +56,14 @@ async def _list(request: Asker, customer_id: str | None, after: str | None, limi
 
 
 async def _create(request: Asker, customer_id: str | None, data: NewApiKey) -> ApiKeyView:
-    made = await scope_of(request).run(
+    create = shaped(api_keys.create, lambda made: _view(made.key, made.secret))
+    return await scope_of(request).run(
         granting.allowed,
         identity_of(request),
         customer_id,
         "api_keys:write",
         [*KEY_ROLES.get(data.role or "", []), *data.scopes],
-        api_keys.create,
+        create,
         data.name,
         data.scopes,
         secret=api_keys.new_secret(),
@@ -69,7 +71,6 @@ async def _create(request: Asker, customer_id: str | None, data: NewApiKey) -> A
         role=data.role,
         customer_id=customer_id,
     )
-    return _view(made.key, made.secret)
 
 
 @get("/v1/api-keys", **route("api_keys:read"))

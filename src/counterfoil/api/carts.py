@@ -11,6 +11,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 
 from counterfoil.api.catalog import After, Limit, start
 from counterfoil.http.access import Asker, check_rate, house_of, public_scope, scope_of
+from counterfoil.http.idempotency import shaped
 from counterfoil.http.problems import route
 from counterfoil.http.quoting import NewCart, NewCustomerCart, quote_all, quote_for
 from counterfoil.kernel.errors import Invalid, NotFound
@@ -173,7 +174,8 @@ async def mark_cart_paid(request: Asker, cart_id: FromPath[str], data: JSONBody[
     """Say that a cart was paid elsewhere. It makes no order; money that still comes for it waits for a person."""
     paid_by = check_line("paid_by", data.paid_by, least=1, most=_MOST_PAYER)
     scope = scope_of(request)
-    return _view(request, scope.tenant, await scope.run(carts.mark_paid, cart_id, paid_by))
+    mark = shaped(carts.mark_paid, lambda done: _view(request, scope.tenant, done))
+    return await scope.run(mark, cart_id, paid_by)
 
 
 class CartAccess(msgspec.Struct, frozen=True):

@@ -18,6 +18,7 @@ from counterfoil.accounts.customers import CustomerChanges, CustomerNotes, NewCu
 from counterfoil.accounts.types import Customer, CustomerKind, CustomerStatus
 from counterfoil.api.catalog import After, Limit, start
 from counterfoil.http.access import Asker, scope_of
+from counterfoil.http.idempotency import shaped
 from counterfoil.http.problems import route
 from counterfoil.kernel.errors import Invalid
 from counterfoil.kernel.paging import DEFAULT_LIMIT, Page
@@ -86,7 +87,7 @@ async def list_customers(
 @post("/v1/customers", **route("customers:write", 404, 409))
 async def create_customer(request: Asker, data: JSONBody[NewCustomer]) -> CustomerView:
     """Make a customer."""
-    return customer_view(await scope_of(request).run(customers.create, data))
+    return await scope_of(request).run(shaped(customers.create, customer_view), data)
 
 
 @get("/v1/customers/{customer_id:str}", **route("customers:read", 404))
@@ -98,19 +99,19 @@ async def get_customer(request: Asker, customer_id: FromPath[str]) -> CustomerVi
 @patch("/v1/customers/{customer_id:str}", **route("customers:write", 404, 409))
 async def update_customer(request: Asker, customer_id: FromPath[str], data: JSONBody[CustomerChanges]) -> CustomerView:
     """Change a customer; what is left out stays."""
-    return customer_view(await scope_of(request).run(customers.update, customer_id, data))
+    return await scope_of(request).run(shaped(customers.update, customer_view), customer_id, data)
 
 
 @post("/v1/customers/{customer_id:str}/archive", status_code=200, **route("customers:write", 404))
 async def archive_customer(request: Asker, customer_id: FromPath[str]) -> CustomerView:
     """Sell to a customer no longer. What it has goes on."""
-    return customer_view(await scope_of(request).run(customers.archive, customer_id))
+    return await scope_of(request).run(shaped(customers.archive, customer_view), customer_id)
 
 
 @post("/v1/customers/{customer_id:str}/restore", status_code=200, **route("customers:write", 404, 409))
 async def restore_customer(request: Asker, customer_id: FromPath[str]) -> CustomerView:
     """Bring a customer back from the archive."""
-    return customer_view(await scope_of(request).run(customers.restore, customer_id))
+    return await scope_of(request).run(shaped(customers.restore, customer_view), customer_id)
 
 
 @delete("/v1/customers/{customer_id:str}", **route("customers:write", 404, 409))
@@ -140,7 +141,7 @@ async def create_customer_below(
     if data.parent_id not in {None, customer_id}:
         raise Invalid.field("parent_id", "comes from the path; leave it out", code="parent_given")
     new = msgspec.structs.replace(data, parent_id=customer_id)
-    return customer_view(await scope_of(request).run(customers.create, new))
+    return await scope_of(request).run(shaped(customers.create, customer_view), new)
 
 
 class MoveCustomer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -152,7 +153,7 @@ class MoveCustomer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 @post("/v1/customers/{customer:str}/move", status_code=200, **route("customers:move", 404, 409))
 async def move_customer(request: Asker, customer: FromPath[str], data: JSONBody[MoveCustomer]) -> CustomerView:
     """Put a customer, with everything below it, below another one."""
-    return customer_view(await scope_of(request).run(customer_tree.move, customer, data.parent_id))
+    return await scope_of(request).run(shaped(customer_tree.move, customer_view), customer, data.parent_id)
 
 
 @get("/v1/customers/{customer:str}/notes", **route("customers:notes", 404))

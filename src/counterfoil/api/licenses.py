@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 import msgspec
 from litestar import Router, get, post
@@ -11,13 +12,18 @@ from litestar.params import FromPath, FromQuery, JSONBody
 
 from counterfoil.api.catalog import After, Limit, start
 from counterfoil.catalog.products import check_text
+from counterfoil.db.tx import Tx
 from counterfoil.house import House
 from counterfoil.http.access import Asker, house_of, scope_of
+from counterfoil.http.idempotency import shaped
 from counterfoil.http.problems import route
 from counterfoil.kernel.paging import DEFAULT_LIMIT, Page
 from counterfoil.licensing import licenses, machines
+from counterfoil.licensing.keyring import Keyring
 from counterfoil.licensing.types import License, LicenseStatus, Machine
 from counterfoil.settlement.by_hand import NewLicense, issue_by_hand
+
+P = ParamSpec("P")
 
 
 class LicenseView(msgspec.Struct, frozen=True):
@@ -58,8 +64,26 @@ async def view(house: House, tenant: str, license_: License) -> LicenseView:
     ring = await house.keyring(tenant)
     if not ring.knows(license_.signing_key_id):
         ring = await house.keyring(tenant, doubt=True)
+    return _view(ring, license_)
+
+
+def _view(ring: Keyring, license_: License) -> LicenseView:
     fields = {name: getattr(license_, name) for name in LicenseView.__struct_fields__ if name != "key"}
     return LicenseView(key=ring.key_of(license_), **fields)
+
+
+async def _change(
+    request: Asker, op: Callable[Concatenate[Tx, P], License], *args: P.args, **kwargs: P.kwargs
+) -> LicenseView:
+    """Do something to a license, and show it: in the transaction, unless its key was made a moment ago."""
+    house, scope = house_of(request), scope_of(request)
+    ring = await house.keyring(scope.tenant)
+    done = await scope.run(
+        shaped(op, lambda changed: _view(ring, changed) if ring.knows(changed.signing_key_id) else changed),
+        *args,
+        **kwargs,
+    )
+    return done if isinstance(done, LicenseView) else await view(house, scope.tenant, done)
 
 
 @get("/v1/licenses", **route("licenses:read"))
@@ -79,8 +103,7 @@ async def list_licenses(
 @post("/v1/licenses", **route("licenses:write", 404))
 async def create_license(request: Asker, data: JSONBody[NewLicense]) -> LicenseView:
     """Issue a license by hand."""
-    scope = scope_of(request)
-    return await view(house_of(request), scope.tenant, await scope.run(issue_by_hand, data))
+    return await _change(request, issue_by_hand, data)
 
 
 @get("/v1/licenses/{license_id:str}", **route("licenses:read", 404))
@@ -98,25 +121,20 @@ def _check_reason(data: Reason) -> None:
 async def suspend_license(request: Asker, license_id: FromPath[str], data: JSONBody[Reason]) -> LicenseView:
     """Stop an active license for a while."""
     _check_reason(data)
-    scope = scope_of(request)
-    done = await scope.run(licenses.suspend, license_id, reason=data.reason)
-    return await view(house_of(request), scope.tenant, done)
+    return await _change(request, licenses.suspend, license_id, reason=data.reason)
 
 
 @post("/v1/licenses/{license_id:str}/reinstate", status_code=200, **route("licenses:write", 404, 409))
 async def reinstate_license(request: Asker, license_id: FromPath[str]) -> LicenseView:
     """Let a suspended license run again."""
-    scope = scope_of(request)
-    return await view(house_of(request), scope.tenant, await scope.run(licenses.reinstate, license_id))
+    return await _change(request, licenses.reinstate, license_id)
 
 
 @post("/v1/licenses/{license_id:str}/revoke", status_code=200, **route("licenses:write", 404, 409))
 async def revoke_license(request: Asker, license_id: FromPath[str], data: JSONBody[Reason]) -> LicenseView:
     """End a license for good."""
     _check_reason(data)
-    scope = scope_of(request)
-    done = await scope.run(licenses.revoke, license_id, reason=data.reason)
-    return await view(house_of(request), scope.tenant, done)
+    return await _change(request, licenses.revoke, license_id, reason=data.reason)
 
 
 @get("/v1/licenses/{license_id:str}/machines", **route("machines:read"))

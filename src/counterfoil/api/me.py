@@ -16,6 +16,7 @@ from counterfoil.accounts.users import Profile, ProfileEmail, ProfileRole, UserC
 from counterfoil.api.catalog import After, Limit, start
 from counterfoil.http.access import Asker, house_of, identity_of, scope_of, user_of
 from counterfoil.http.accounts import change_password, claim_email, close_account
+from counterfoil.http.idempotency import shaped
 from counterfoil.http.problems import route
 from counterfoil.kernel.paging import DEFAULT_LIMIT, Page
 
@@ -157,13 +158,13 @@ async def add_email(request: Asker, data: JSONBody[NewEmail]) -> ProfileEmail:
 @post("/v1/me/emails/verify", status_code=200, **route("signed_in", 409))
 async def verify_email(request: Asker, data: JSONBody[Token]) -> ProfileEmail:
     """Verify an address by the link in its letter."""
-    return _email(await scope_of(request).run(emails.verify, user_of(request).id, data.token))
+    return await scope_of(request).run(shaped(emails.verify, _email), user_of(request).id, data.token)
 
 
 @post("/v1/me/emails/{email_id:str}/primary", status_code=200, **route("signed_in", 404, 409))
 async def make_email_primary(request: Asker, email_id: FromPath[str]) -> ProfileEmail:
     """Have letters go to this address from now on."""
-    return _email(await scope_of(request).run(emails.make_primary, user_of(request).id, email_id))
+    return await scope_of(request).run(shaped(emails.make_primary, _email), user_of(request).id, email_id)
 
 
 @delete("/v1/me/emails/{email_id:str}", status_code=204, **route("signed_in", 404, 409))

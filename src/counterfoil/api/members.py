@@ -12,6 +12,7 @@ from counterfoil.accounts.members import Member
 from counterfoil.accounts.types import InvitationStatus
 from counterfoil.api.catalog import After, Limit, start
 from counterfoil.http.access import Asker, house_of, identity_of, scope_of, user_of
+from counterfoil.http.idempotency import shaped
 from counterfoil.http.inviting import new_letter
 from counterfoil.http.problems import route
 from counterfoil.kernel.paging import DEFAULT_LIMIT, Page
@@ -128,8 +129,8 @@ async def resend_invitation(
 @post("/v1/invitations/accept", status_code=200, **route("signed_in", 404))
 async def accept_invitation(request: Asker, data: JSONBody[Accepting]) -> Joined:
     """Join. The caller must have proved the address that the invitation went to."""
-    customer = await scope_of(request).run(invitations.accept, user_of(request).id, data.token)
-    return Joined(customer.id, customer.name)
+    accept = shaped(invitations.accept, lambda customer: Joined(customer.id, customer.name))
+    return await scope_of(request).run(accept, user_of(request).id, data.token)
 
 
 members_router = Router(

@@ -18,6 +18,7 @@ from counterfoil.accounts.types import Passkey
 from counterfoil.api.sign_in import SignedIn
 from counterfoil.api.staff import NonceHeader
 from counterfoil.http.access import Asker, house_of, scope_of, user_of
+from counterfoil.http.idempotency import shaped
 from counterfoil.http.passkeys import (
     Asked,
     begin_registration,
@@ -183,8 +184,8 @@ async def remove_passkey(request: Asker, passkey_id: FromPath[str]) -> None:
 async def make_recovery_codes(request: Asker) -> RecoveryCodes:
     """Make new recovery codes; the old ones are worth nothing any more."""
     who, codes = user_of(request), recovery_codes.new_codes()
-    await scope_of(request).run(passkeys.replace_codes, who.id, session_of(who), house_of(request).session_lasts, codes)
-    return RecoveryCodes(codes)
+    replace = shaped(passkeys.replace_codes, lambda _: RecoveryCodes(codes))
+    return await scope_of(request).run(replace, who.id, session_of(who), house_of(request).session_lasts, codes)
 
 
 # -- signing in ---------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from counterfoil.db.base import Scope
 from counterfoil.house import House
 from counterfoil.http.access import Asker, check_rate, house_of, public_scope, scope_of
 from counterfoil.http.buying import NewCheckout, Purchase, keys_of, open_for, read_purchase
-from counterfoil.http.idempotency import inner_key_of
+from counterfoil.http.idempotency import inner_key_of, shaped
 from counterfoil.http.problems import route
 from counterfoil.http.quoting import named_cart
 from counterfoil.kernel.errors import NotFound
@@ -98,7 +98,7 @@ async def get_checkout(request: Asker, checkout_id: FromPath[str]) -> CheckoutVi
 @post("/v1/checkouts/{checkout_id:str}/cancel", status_code=200, **route("checkouts:write", 404, 409))
 async def cancel_checkout(request: Asker, checkout_id: FromPath[str]) -> CheckoutView:
     """Call off a checkout that nobody has paid; what it held is for others to buy."""
-    return checkout_view(await scope_of(request).run(cancel, checkout_id))
+    return await scope_of(request).run(shaped(cancel, checkout_view), checkout_id)
 
 
 @get("/v1/claims/{claim:str}", **route("public", 404))

@@ -13,6 +13,7 @@ from counterfoil.accounts import nonces, staff
 from counterfoil.accounts.staff import StaffRole
 from counterfoil.api.catalog import After, Limit, start
 from counterfoil.http.access import Asker, identity_of, scope_of
+from counterfoil.http.idempotency import shaped
 from counterfoil.http.problems import route
 from counterfoil.kernel.paging import DEFAULT_LIMIT, Page
 from counterfoil.kernel.secrets import new_secret
@@ -54,8 +55,8 @@ class GrantedStaff(msgspec.Struct, frozen=True):
 @post("/v1/nonces", **route("signed_in"))
 async def create_nonce(request: Asker, data: JSONBody[NewNonce]) -> MadeNonce:
     """Ask for the right to do one grave thing once."""
-    made = await scope_of(request).run(nonces.create, data.purpose, new_secret())
-    return MadeNonce(made.secret, made.nonce.purpose, made.nonce.expires_at)
+    create = shaped(nonces.create, lambda made: MadeNonce(made.secret, made.nonce.purpose, made.nonce.expires_at))
+    return await scope_of(request).run(create, data.purpose, new_secret())
 
 
 @get("/v1/staff", **route("staff:read"))
@@ -67,10 +68,10 @@ async def list_staff(request: Asker, after: After = None, limit: Limit = DEFAULT
 @post("/v1/staff", **route("staff:write", 404))
 async def grant_staff(request: Asker, data: JSONBody[NewStaff], nonce: NonceHeader = None) -> GrantedStaff:
     """Give a user a role in the tenant itself. Needs a nonce for ``staff.grant``."""
-    new = await scope_of(request).run(
-        nonces.guarded, nonce, "staff.grant", staff.grant, identity_of(request), data.user_id, data.role
+    grant = shaped(staff.grant, lambda new: GrantedStaff(data.user_id, data.role, new))
+    return await scope_of(request).run(
+        nonces.guarded, nonce, "staff.grant", grant, identity_of(request), data.user_id, data.role
     )
-    return GrantedStaff(data.user_id, data.role, new)
 
 
 @delete("/v1/staff/{user_id:str}/{role_id:str}", **route("staff:write", 404, 409))

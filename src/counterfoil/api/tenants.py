@@ -50,7 +50,8 @@ async def list_tenants(request: Asker) -> list[KnownTenant]:
 @post("/v1/tenants", **route("tenants:write", 409))
 async def create_tenant(request: Asker, data: JSONBody[NewTenant]) -> KnownTenant:
     """Make a tenant, ready to sell. Its owner gets a letter that lets them in."""
-    return await house_of(request).create_tenant(data, _landlord(request).actor)
+    landlord = _landlord(request)
+    return await house_of(request).create_tenant(data, landlord.actor, landlord.once)
 
 
 @get("/v1/tenants/{tenant_id:str}", **route("tenants:read", 404))

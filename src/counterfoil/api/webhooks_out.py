@@ -11,6 +11,7 @@ from litestar.params import FromPath, FromQuery, JSONBody
 
 from counterfoil.api.catalog import After, Limit, start
 from counterfoil.http.access import Asker, house_of, scope_of
+from counterfoil.http.idempotency import shaped
 from counterfoil.http.problems import route
 from counterfoil.kernel.paging import DEFAULT_LIMIT, Page
 from counterfoil.kernel.signing import PrivateKey
@@ -131,7 +132,7 @@ async def disable_webhook_endpoint(request: Asker, endpoint_id: FromPath[str]) -
 @post(_ENDPOINT + "/test", status_code=200, **route("webhooks:write", 404, 409))
 async def test_webhook_endpoint(request: Asker, endpoint_id: FromPath[str]) -> DeliveryView:
     """Send a `webhook.test` there, whatever it wants to hear of. Look at the delivery to see what came of it."""
-    return view(await scope_of(request).run(deliveries.test, endpoint_id))
+    return await scope_of(request).run(shaped(deliveries.test, view), endpoint_id)
 
 
 @post(_ENDPOINT + "/replay", status_code=200, **route("webhooks:write", 404))
@@ -170,7 +171,7 @@ async def get_webhook_delivery(request: Asker, delivery_id: FromPath[str]) -> De
 @post(_DELIVERY + "/retry", status_code=200, **route("webhooks:write", 404))
 async def retry_webhook_delivery(request: Asker, delivery_id: FromPath[str]) -> DeliveryView:
     """Send a delivery now, whatever became of it, with all its attempts before it."""
-    return view(await scope_of(request).run(deliveries.retry, delivery_id))
+    return await scope_of(request).run(shaped(deliveries.retry, view), delivery_id)
 
 
 @delete(_DELIVERY, **route("webhooks:write", 404))
