@@ -179,6 +179,18 @@ async def test_what_cannot_be_bought_has_no_form(shop: Shop, visitor: httpx.Asyn
     assert "Not for sale now" in page.text
 
 
+async def test_what_applies_by_itself_is_on_the_page(shop: Shop, visitor: httpx.AsyncClient) -> None:
+    await shop.tier("editor", amount=2_900, asset="USD", tier="personal")
+    shop.clock.advance(MINUTE)
+    team = await shop.tier("editor", amount=9_900, asset="USD", tier="team")
+    assert "instead of" not in (await see(visitor, "/p/editor")).text
+    body = {"kind": "percentage", "amount": 1_000, "auto_apply": True, "price_ids": [team.price_id]}
+    good(await shop.staff.post("/v1/discounts", json=body))
+    text = " ".join((await see(visitor, "/p/editor")).text.split())
+    assert "$89.10 instead of $99.00" in text
+    assert text.count("instead of") == 1
+
+
 async def test_unknown_and_archived_products_are_not_there(shop: Shop, visitor: httpx.AsyncClient) -> None:
     sold = await shop.tier()
     shown = await see(visitor, "/p/editor")

@@ -25,7 +25,7 @@ from counterfoil.sales.quotes import PricedLine, WantedLine
 from counterfoil.sales.shipping import ShippingAddress, check_shipping
 from counterfoil.sales.types import Cart, CartLine, Checkout
 from counterfoil.settlement import goods, holds
-from counterfoil.settlement.pricing import Pricing, count, reserve, taken_off
+from counterfoil.settlement.pricing import ask, count, reserve, taken_off
 from counterfoil.settlement.settle import settle
 
 FREE = "free"
@@ -132,7 +132,7 @@ class _Sale(msgspec.Struct, frozen=True):
 
 def _sell(tx: Tx, wanted: OpenCheckout, email: str | None, checkout_id: str) -> _Sale:
     """Price a new cart, and hold what it takes."""
-    asked = Pricing(
+    asked = ask(
         tx,
         wanted.lines,
         customer_id=wanted.customer_id,

@@ -10,7 +10,7 @@ from counterfoil.accounts import customers
 from counterfoil.catalog import discounts, prices, pricing, redemptions
 from counterfoil.catalog.discounts import Candidates
 from counterfoil.catalog.pricing import Item
-from counterfoil.catalog.types import Discount
+from counterfoil.catalog.types import Discount, Price
 from counterfoil.db.tx import Tx
 from counterfoil.kernel.errors import Conflict, Invalid
 from counterfoil.sales import quotes
@@ -62,36 +62,47 @@ def price(
     it says whom limits per customer count. ``fix_terms`` False: only look, as if nobody had been quoted.
     Raises Invalid, NotFound; Conflict (``customer_not_active``).
     """
-    return Pricing(
+    return ask(
         tx, wanted, customer_id=customer_id, country=country, rail=rail, code=code, email=email, fix_terms=fix_terms
     ).price()
 
 
-class Pricing:
-    """One cart being priced: what it holds and may get is read once; what it gets can be found again without some."""
+def ask(
+    tx: Tx,
+    wanted: list[WantedLine],
+    *,
+    customer_id: str | None,
+    country: str | None,
+    rail: str | None,
+    code: str | None,
+    email: str | None,
+    fix_terms: bool = True,
+) -> Pricing:
+    """All that is needed to price lines; arguments and errors as of :func:`price`."""
+    path = None
+    if customer_id is not None:
+        customer = customers.get(tx, customer_id)
+        if customer.status != "active":
+            raise Conflict("This customer is archived.", code="customer_not_active")
+        path = customer.path
+    buyer = redemptions.buyer_of(customer_id, email)
+    lines = _full_price(tx, wanted, country, fix_terms=fix_terms)
+    found = discounts.candidates(tx, code=code, customer_path=path, rail=rail, buyer=buyer)
+    asked = Pricing(lines, found, buyer)
+    if found.typed is not None and not asked.covers_any(found.typed):
+        raise Invalid.field("code", "this code is not for anything in the cart", code="discount_not_applicable")
+    return asked
 
-    def __init__(
-        self,
-        tx: Tx,
-        wanted: list[WantedLine],
-        *,
-        customer_id: str | None,
-        country: str | None,
-        rail: str | None,
-        code: str | None,
-        email: str | None,
-        fix_terms: bool = True,
-    ) -> None:
-        path = None
-        if customer_id is not None:
-            customer = customers.get(tx, customer_id)
-            if customer.status != "active":
-                raise Conflict("This customer is archived.", code="customer_not_active")
-            path = customer.path
-        self.buyer = redemptions.buyer_of(customer_id, email)
-        """Whom limits per customer count."""
-        self.lines = _full_price(tx, wanted, country, fix_terms=fix_terms)
+
+class Pricing:
+    """One cart being priced: what it gets can be found again without some automatic discounts."""
+
+    def __init__(self, lines: list[PricedLine], found: Candidates, buyer: str | None) -> None:
+        self.lines = lines
         """The lines before discounts."""
+        self.buyer = buyer
+        """Whom limits per customer count."""
+        self._candidates = found
         self._items = [
             Item(
                 product_id=line.price.product_id,
@@ -101,11 +112,8 @@ class Pricing:
                 unit_amount=line.unit_amount,
                 quantity=line.quantity,
             )
-            for line in self.lines
+            for line in lines
         ]
-        self._candidates = discounts.candidates(tx, code=code, customer_path=path, rail=rail, buyer=self.buyer)
-        if self._candidates.typed is not None and not self._covers_any(self._candidates.typed):
-            raise Invalid.field("code", "this code is not for anything in the cart", code="discount_not_applicable")
 
     @property
     def typed(self) -> Discount | None:
@@ -135,7 +143,7 @@ class Pricing:
     def _choose(self, found: Candidates, without: Collection[str]) -> list[Discount]:
         alone: list[Discount] = [] if found.margin is None else [found.margin]
         alone += [one for one in found.automatic if one.id not in without]
-        alone = [one for one in alone if self._covers_any(one)]
+        alone = [one for one in alone if self.covers_any(one)]
         if found.typed is not None:
             alone.append(found.typed)
         best: dict[str, Discount] = {}
@@ -156,8 +164,21 @@ class Pricing:
     def _is_automatic(self, discount: Discount) -> bool:
         return discount is not self.typed and discount.customer_id is None
 
-    def _covers_any(self, discount: Discount) -> bool:
+    def covers_any(self, discount: Discount) -> bool:
+        """Whether a discount is for any of the lines."""
         return any(pricing.covers(discount, item) for item in self._items)
+
+
+def reduced(tx: Tx, offered: Sequence[Price], *, rail: str | None) -> dict[str, int]:
+    """What one unit of each price costs anybody now with what applies by itself; only those that it makes cheaper."""
+    found = discounts.candidates(tx, rail=rail, buyer=None).automatic
+    costs: dict[str, int] = {}
+    for one in offered if found else ():
+        line = PricedLine(price=one, name="", quantity=1, unit_amount=one.unit_amount, benefits=[])
+        left = Pricing([line], Candidates(None, found, None), None).price().total
+        if left < one.unit_amount:
+            costs[one.id] = left
+    return costs
 
 
 def _full_price(tx: Tx, wanted: list[WantedLine], country: str | None, *, fix_terms: bool) -> list[PricedLine]:

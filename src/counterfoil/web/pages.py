@@ -27,6 +27,7 @@ from counterfoil.kernel.money import Money
 from counterfoil.kernel.paging import DEFAULT_LIMIT, decode_cursor
 from counterfoil.sales.quotes import WantedLine
 from counterfoil.sales.types import Checkout
+from counterfoil.settlement import pricing
 from counterfoil.settlement.checkout import FREE
 from counterfoil.web import shipping, words
 from counterfoil.web.forms import is_attempt, new_attempt, read_form
@@ -122,6 +123,7 @@ async def _product_page(
     rails = await _rails(scope)
     chosen = form.get("price_id") or (offer.prices[0].id if offer.prices else "")
     attempt = form.get("attempt", "")
+    cheaper = await scope.read(pricing.reduced, offer.prices, rail=rails[0] if len(rails) == 1 else None)
     return await page(
         request,
         "product.html",
@@ -130,7 +132,7 @@ async def _product_page(
         product=offer.product,
         image=_image(offer.product.image_url),
         paragraphs=words.paragraphs(offer.product.description),
-        prices=[_choice(offer, price, chosen=chosen) for price in offer.prices],
+        prices=[_choice(offer, price, cheaper.get(price.id), chosen=chosen) for price in offer.prices],
         rails=[{"rail": rail, "name": _RAIL_NAMES.get(rail, rail.capitalize())} for rail in rails],
         for_sale=bool(offer.prices) and (bool(rails) or any(not price.unit_amount for price in offer.prices)),
         several=any(price.quantity_max > 1 for price in offer.prices),
@@ -157,12 +159,14 @@ def _shipping(offer: Offer, form: dict[str, str]) -> dict[str, Any]:
     return {"ships": "all" if all(shipped) else "some", "address": typed, "countries": shipping.countries()}
 
 
-def _choice(offer: Offer, price: Price, *, chosen: str) -> dict[str, Any]:
+def _choice(offer: Offer, price: Price, reduced: int | None, *, chosen: str) -> dict[str, Any]:
+    full = words.amount(Money(price.unit_amount, price.asset))
     return {
         "id": price.id,
         "name": words.tier_name(price) or offer.product.name,
         "description": price.description,
-        "amount": words.amount(Money(price.unit_amount, price.asset)),
+        "amount": full if reduced is None else words.amount(Money(reduced, price.asset)),
+        "before": None if reduced is None else full,
         "period": words.period(price),
         "promises": words.promises(offer.benefits, price.tier),
         "chosen": price.id == chosen,
