@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -53,17 +53,26 @@ def _of_goods(show: Callable[[GoodsSpec], Any]) -> Callable[[Benefit], Any]:
     return shown
 
 
-BENEFIT_COLUMNS: list[Column[Benefit]] = [
+_COLUMNS: list[Column[Benefit]] = [
     Column("TIER", lambda benefit: benefit.tier),
     Column("KIND", lambda benefit: benefit.kind),
     Column("LASTS", _of_license(lambda spec: show_duration(spec.duration_seconds, "for ever"))),
     Column("GRACE", _of_license(lambda spec: show_duration(spec.grace_seconds, "-"))),
     Column("MACHINES", _of_license(lambda spec: spec.max_machines or "any"), right=True),
     Column("ENTITLEMENTS", _of_license(lambda spec: spec.entitlements)),
-    Column("SKU", _of_goods(lambda spec: spec.sku)),
-    Column("GRAMS", _of_goods(lambda spec: spec.weight_grams or None), right=True),
     Column("ID", lambda benefit: benefit.id),
 ]
+_GOODS_COLUMNS: list[Column[Benefit]] = [
+    *_COLUMNS[:-1],
+    Column("SKU", _of_goods(lambda spec: spec.sku)),
+    Column("GRAMS", _of_goods(lambda spec: spec.weight_grams or None), right=True),
+    _COLUMNS[-1],
+]
+
+
+def benefit_columns(benefits: Sequence[Benefit]) -> list[Column[Benefit]]:
+    """What to show of benefits: what is about goods only where there are any."""
+    return _GOODS_COLUMNS if any(benefit.kind == "goods" for benefit in benefits) else _COLUMNS
 
 
 def parse_spec(
@@ -82,7 +91,8 @@ def parse_spec(
 @app.command("list")
 def list_(ctx: typer.Context, product: Which, *, as_json: AsJson = False) -> None:
     """List what each tier of a product promises."""
-    print_page(Page(read(ctx, _list, product)), BENEFIT_COLUMNS, lambda benefit: benefit, as_json=as_json)
+    found = read(ctx, _list, product)
+    print_page(Page(found), benefit_columns(found), lambda benefit: benefit, as_json=as_json)
 
 
 def _list(tx: Tx, product: str) -> list[Benefit]:
@@ -120,7 +130,7 @@ def set_(
     if as_json:
         print_json(benefit)
         return
-    print_fields((column.title.lower(), column.of(benefit)) for column in BENEFIT_COLUMNS)
+    print_fields((column.title.lower(), column.of(benefit)) for column in benefit_columns([benefit]))
 
 
 def _put(tx: Tx, product: str, terms: BenefitTerms) -> Benefit:

@@ -10,7 +10,7 @@ import typer
 from counterfoil.catalog import products, shelf
 from counterfoil.catalog.products import NewProduct, Offer, ProductChanges
 from counterfoil.catalog.shelf import ShelfProduct
-from counterfoil.cli.benefit import BENEFIT_COLUMNS
+from counterfoil.cli.benefit import benefit_columns
 from counterfoil.cli.context import read, start, write
 from counterfoil.cli.options import After, AsJson, Limit, Metadata, group
 from counterfoil.cli.output import Column, amount, print_fields, print_json, print_page, print_section, view
@@ -128,4 +128,4 @@ def _print(offer: Offer, *, as_json: bool) -> None:
         return
     print_fields((name, getattr(product, name)) for name in product.__struct_fields__)
     print_section("prices", PRICE_COLUMNS, prices)
-    print_section("benefits", BENEFIT_COLUMNS, benefits)
+    print_section("benefits", benefit_columns(benefits), benefits)
