@@ -174,10 +174,18 @@ def _keyset(shape: _Shape, params: dict[str, Any], after: Cursor) -> dict[str, A
     """Where the page begins, in the terms of the statement."""
     if shape.by_email:
         first, last = params["prefix"], params["prefix"] + _LAST_CHARACTER
-        address, order_id = after or (("", "") if shape.direction == "asc" else (_LAST_CHARACTER, ""))
-        # SQLite sees a range in plain comparisons only, and would walk from where the prefix begins.
-        span = (max(first, address), last) if shape.direction == "asc" else (first, min(last, address))
-        return {"after_address": address, "after_id": order_id, "from_address": span[0], "to_address": span[1]}
+        asc = shape.direction == "asc"
+        place = (after[0], after[1]) if after else (("", "") if asc else (_LAST_CHARACTER, ""))
+        # Each database begins its walk where one of the conditions says, not always the narrowest: so all say it.
+        near = max(place, (first, "")) if asc else min(place, (last, ""))
+        return {
+            "after_address": place[0],
+            "after_id": place[1],
+            "near_address": near[0],
+            "near_id": near[1],
+            "from_address": near[0] if asc else first,
+            "to_address": last if asc else near[0],
+        }
     if not after:
         return {}
     if shape.direction == "asc":
@@ -212,12 +220,15 @@ def _arms(shape: _Shape) -> list[sa.Select[Any]]:
     if not shape.by_email:
         return [arm.order_by(orders.c.id.desc() if shape.direction == "desc" else orders.c.id) for arm in made]
     address = sa.func.coalesce(orders.c.email, sa.literal_column("''"))
-    return [_after_address(arm, at, shape) for arm, at in zip(made, (address, address, orders.c.email), strict=True)]
+    by_name_arms = [_after_address(arm, address, shape, "after") for arm in made[:2]]
+    return [*by_name_arms, _after_address(made[2], orders.c.email, shape, "near")]
 
 
-def _after_address(arm: sa.Select[Any], address: sa.ColumnElement[str], shape: _Shape) -> sa.Select[Any]:
+def _after_address(
+    arm: sa.Select[Any], address: sa.ColumnElement[str], shape: _Shape, name: Literal["after", "near"]
+) -> sa.Select[Any]:
     place = sa.tuple_(address, orders.c.id)
-    given = sa.tuple_(sa.bindparam("after_address", type_=sa.Text), sa.bindparam("after_id", type_=sa.Text))
+    given = sa.tuple_(sa.bindparam(f"{name}_address", type_=sa.Text), sa.bindparam(f"{name}_id", type_=sa.Text))
     arm = arm.add_columns(address.label("address"))
     if shape.direction == "desc":
         return arm.where(place < given).order_by(address.desc(), orders.c.id.desc())
