@@ -42,6 +42,8 @@ _PUBLIC = {
     ("get", "/v1/products"),
     ("get", "/v1/products/{product}"),
     ("get", "/v1/products/{slug}/policies"),
+    ("post", "/v1/carts"),
+    ("get", "/v1/cart-claims/{claim}"),
     ("post", "/v1/checkouts"),
     ("get", "/v1/claims/{claim}"),
     ("post", "/v1/claims/{claim}/cancel"),
