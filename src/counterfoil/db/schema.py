@@ -79,7 +79,7 @@ JSON = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=Tru
 def table(name: str, *items: sa.schema.SchemaItem, updated: bool = True, key: Sequence[str] = ("id",)) -> sa.Table:
     """Declare a table: ``tenant_id`` first, ``created_at`` (and ``updated_at`` where rows change) last.
 
-    ``key`` names the primary key after ``tenant_id``.
+    ``key`` names the primary key after ``tenant_id``. Settings may give the table another name in the database.
     """
     columns: list[sa.schema.SchemaItem] = [sa.Column(TENANT, sa.Text, nullable=False)]
     if name != "tenants":
