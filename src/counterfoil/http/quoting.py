@@ -43,7 +43,11 @@ async def quote_for(house: House, scope: Scope, wanted: NewCart, *, customer_id:
     ``customer_id``: who buys, where the caller may buy for them. Raises NotFound for the rail, and what
     :func:`~counterfoil.settlement.quoting.quote` raises.
     """
-    return await scope.run(quoting.quote, await _wanted(house, scope, wanted, customer_id))
+    asked = await _wanted(house, scope, wanted, customer_id)
+    if scope.once is not None:
+        return await scope.run(quoting.quote, asked)
+    # Quotes enter no record, so whose they are need not be told apart: all that wait go together.
+    return await house.scope(scope.tenant).coalesce(quoting.quote_each, asked)
 
 
 async def quote_all(house: House, scope: Scope, wanted: Sequence[NewCustomerCart]) -> list[CartWithLines]:

@@ -6,6 +6,7 @@ What discounts take off is ``catalog.pricing``'s to say; everything here is exac
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -62,7 +63,7 @@ class WantedLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     metadata: dict[str, Any] = {}
 
 
-class _Offer(msgspec.Struct, frozen=True):
+class Offer(msgspec.Struct, frozen=True):
     """A price, the product it is of, and what the price's tier promises."""
 
     price: Price
@@ -106,15 +107,20 @@ class CartWithLines(msgspec.Struct, frozen=True):
     lines: list[CartLine]
 
 
-def price_lines(tx: Tx, wanted: list[WantedLine], *, country: str | None = None) -> list[PricedLine]:
-    """Price each line as of now. Raises Invalid, NotFound; every line must be in the same asset."""
+def check_lines(wanted: list[WantedLine], country: str | None) -> None:
+    """What can be seen without looking anything up. Raises Invalid."""
     if not wanted:
         raise Invalid.field("lines", "a cart needs at least one line", code="empty_cart")
     if len(wanted) > MAX_LINES:
         raise Invalid.field("lines", f"a cart has at most {MAX_LINES} lines", code="cart_too_large")
     if country is not None and not re.fullmatch(r"[A-Z]{2}", country):
         raise Invalid.field("country", "an ISO 3166-1 alpha-2 code in upper case")
-    offers = _offers(tx, sorted({line.price_id for line in wanted}))
+
+
+def price_lines(
+    wanted: list[WantedLine], offers: Mapping[str, Offer], *, country: str | None = None
+) -> list[PricedLine]:
+    """Price each line as offered, by the price's id. Raises Invalid, NotFound; all lines must be in one asset."""
     lines = [_price_line(place, line, offers.get(line.price_id), country) for place, line in enumerate(wanted)]
     for place, priced in enumerate(lines):
         if priced.price.asset != lines[0].price.asset:
@@ -124,18 +130,19 @@ def price_lines(tx: Tx, wanted: list[WantedLine], *, country: str | None = None)
     return lines
 
 
-def _offers(tx: Tx, price_ids: list[str]) -> dict[str, _Offer]:
-    offers: dict[str, _Offer] = {}
-    for row in tx.all(_OFFERS, {"ids": price_ids}):  # a row for each benefit
+def offers_of(tx: Tx, price_ids: Iterable[str]) -> dict[str, Offer]:
+    """The prices there are of these, by id."""
+    offers: dict[str, Offer] = {}
+    for row in tx.all(_OFFERS, {"ids": sorted(set(price_ids))}):  # a row for each benefit
         offer = offers.get(row.id)
         if offer is None:
-            offer = offers[row.id] = _Offer(Price(*row[:_PRICE_WIDTH]), row.product_name, row.product_status, [])
+            offer = offers[row.id] = Offer(Price(*row[:_PRICE_WIDTH]), row.product_name, row.product_status, [])
         if row.benefit_kind is not None:
             offer.benefits.append({"kind": row.benefit_kind, "spec": row.benefit_spec})
     return offers
 
 
-def _price_line(place: int, line: WantedLine, offer: _Offer | None, country: str | None) -> PricedLine:
+def _price_line(place: int, line: WantedLine, offer: Offer | None, country: str | None) -> PricedLine:
     if not 1 <= line.quantity <= MAX_QUANTITY:
         raise Invalid.field(
             f"lines/{place}/quantity", f"must be from 1 to {MAX_QUANTITY}", code="quantity_out_of_range"
@@ -176,7 +183,7 @@ def unit_amount(price: Price, country: str | None) -> int:
     return price.unit_amount
 
 
-def save(
+def draw_up(
     tx: Tx,
     lines: list[PricedLine],
     *,
@@ -188,10 +195,7 @@ def save(
     holds_for: timedelta,
     metadata: dict[str, Any],
 ) -> CartWithLines:
-    """Write a priced cart down. Its totals and its promises hold until it expires.
-
-    Nothing enters the record: a quote binds nobody but us, and most of them just lapse.
-    """
+    """A priced cart, to be saved. Its totals and its promises hold until it expires."""
     subtotal = sum(line.subtotal for line in lines)
     discount_total = sum(line.discount_total for line in lines)
     cart = Cart(
@@ -213,7 +217,6 @@ def save(
         metadata=metadata,
         created_at=tx.now,
     )
-    tx.insert(carts, cart)
     rows = [
         CartLine(
             id=tx.new_id("cln"),
@@ -235,8 +238,16 @@ def save(
         )
         for position, line in enumerate(lines)
     ]
-    tx.insert(cart_lines, *rows)
     return CartWithLines(cart, rows)
+
+
+def save(tx: Tx, drawn_up: Sequence[CartWithLines]) -> None:
+    """Write carts down, all together.
+
+    Nothing enters the record: a quote binds nobody but us, and most of them just lapse.
+    """
+    tx.insert(carts, *[one.cart for one in drawn_up])
+    tx.insert(cart_lines, *[line for one in drawn_up for line in one.lines])
 
 
 def lines_of(tx: Tx, cart_id: str) -> list[CartLine]:

@@ -146,7 +146,7 @@ def _sell(tx: Tx, wanted: OpenCheckout, email: str | None, checkout_id: str) -> 
     if priced.total and wanted.must_be_free:
         raise Invalid.field("code", "this code does not make it free", code="discount_not_applicable")
     _check_rail(wanted, priced.total, priced.asset)
-    saved = quotes.save(
+    saved = quotes.draw_up(
         tx,
         priced.lines,
         customer_id=wanted.customer_id,
@@ -157,6 +157,7 @@ def _sell(tx: Tx, wanted: OpenCheckout, email: str | None, checkout_id: str) -> 
         holds_for=wanted.holds_for,
         metadata=wanted.metadata,
     )
+    quotes.save(tx, [saved])
     return _Sale(saved.cart, priced.lines, [(one, priced.taken(one)) for one in priced.applied], asked.buyer)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -14,7 +14,7 @@ from counterfoil.catalog.types import Discount, Price
 from counterfoil.db.tx import Tx
 from counterfoil.kernel.errors import Conflict, Invalid
 from counterfoil.sales import quotes
-from counterfoil.sales.quotes import PricedLine, WantedLine
+from counterfoil.sales.quotes import Offer, PricedLine, WantedLine
 from counterfoil.sales.types import CartLine
 
 
@@ -45,6 +45,46 @@ def taken_off(lines: Sequence[PricedLine | CartLine], discount_id: str) -> int:
     return sum(note["amount"] for line in lines for note in line.discounts if note["discount_id"] == discount_id)
 
 
+class Shelf:
+    """What carts that are priced in one transaction look up, each thing once."""
+
+    def __init__(self, tx: Tx) -> None:
+        self._tx = tx
+        self._offers: dict[str, Offer] = {}
+        self._looked_for: set[str] = set()
+        self._candidates: dict[tuple[str | None, ...], Candidates] = {}
+
+    def offers(self, lines: Iterable[WantedLine]) -> Mapping[str, Offer]:
+        """At least what these lines are offered at, by the price's id."""
+        missing = {line.price_id for line in lines} - self._looked_for
+        if missing:
+            self._offers |= quotes.offers_of(self._tx, missing)
+            self._looked_for |= missing
+        return self._offers
+
+    @property
+    def unfixed(self) -> set[str]:
+        """The prices found whose terms may still change."""
+        return {id_ for id_, offer in self._offers.items() if offer.price.locked_at is None}
+
+    def fix(self, price_ids: Collection[str]) -> None:
+        """Fix the terms of prices that are quoted for the first time.
+
+        They may have changed between our look and the lock: what is fixed now is what is quoted.
+        """
+        prices.lock_terms(self._tx, list(price_ids))
+        self._looked_for -= set(price_ids)
+
+    def candidates(self, code: str | None, path: str | None, rail: str | None, buyer: str | None) -> Candidates:
+        """What :func:`counterfoil.catalog.discounts.candidates` finds."""
+        key = (code, path, rail, buyer)
+        found = self._candidates.get(key)
+        if found is None:
+            found = discounts.candidates(self._tx, code=code, customer_path=path, rail=rail, buyer=buyer)
+            self._candidates[key] = found
+        return found
+
+
 def price(
     tx: Tx,
     wanted: list[WantedLine],
@@ -55,15 +95,25 @@ def price(
     code: str | None = None,
     email: str | None = None,
     fix_terms: bool = True,
+    shelf: Shelf | None = None,
 ) -> Priced:
     """Price lines as of now, with every discount that applies; no use is reserved.
 
     ``rail`` None: without discounts that are for some rails only. ``email`` as it is stored; with ``customer_id``
-    it says whom limits per customer count. ``fix_terms`` False: only look, as if nobody had been quoted.
+    it says whom limits per customer count. ``fix_terms`` False: only look, as if nobody had been quoted. ``shelf``:
+    of the carts that are priced together.
     Raises Invalid, NotFound; Conflict (``customer_not_active``).
     """
     return ask(
-        tx, wanted, customer_id=customer_id, country=country, rail=rail, code=code, email=email, fix_terms=fix_terms
+        tx,
+        wanted,
+        customer_id=customer_id,
+        country=country,
+        rail=rail,
+        code=code,
+        email=email,
+        fix_terms=fix_terms,
+        shelf=shelf,
     ).price()
 
 
@@ -77,8 +127,10 @@ def ask(
     code: str | None,
     email: str | None,
     fix_terms: bool = True,
+    shelf: Shelf | None = None,
 ) -> Pricing:
     """All that is needed to price lines; arguments and errors as of :func:`price`."""
+    shelf = shelf or Shelf(tx)
     path = None
     if customer_id is not None:
         customer = customers.get(tx, customer_id)
@@ -86,8 +138,8 @@ def ask(
             raise Conflict("This customer is archived.", code="customer_not_active")
         path = customer.path
     buyer = redemptions.buyer_of(customer_id, email)
-    lines = _full_price(tx, wanted, country, fix_terms=fix_terms)
-    found = discounts.candidates(tx, code=code, customer_path=path, rail=rail, buyer=buyer)
+    lines = _full_price(shelf, wanted, country, fix_terms=fix_terms)
+    found = shelf.candidates(code, path, rail, buyer)
     asked = Pricing(lines, found, buyer)
     if found.typed is not None and not asked.covers_any(found.typed):
         raise Invalid.field("code", "this code is not for anything in the cart", code="discount_not_applicable")
@@ -181,15 +233,15 @@ def reduced(tx: Tx, offered: Sequence[Price], *, rail: str | None) -> dict[str, 
     return costs
 
 
-def _full_price(tx: Tx, wanted: list[WantedLine], country: str | None, *, fix_terms: bool) -> list[PricedLine]:
+def _full_price(shelf: Shelf, wanted: list[WantedLine], country: str | None, *, fix_terms: bool) -> list[PricedLine]:
     """Price the lines, and fix the terms of prices that are quoted for the first time."""
-    lines = quotes.price_lines(tx, wanted, country=country)
-    fresh = [line.price.id for line in lines if line.price.locked_at is None]
+    quotes.check_lines(wanted, country)
+    lines = quotes.price_lines(wanted, shelf.offers(wanted), country=country)
+    fresh = {line.price.id for line in lines if line.price.locked_at is None}
     if not fresh or not fix_terms:
         return lines
-    prices.lock_terms(tx, fresh)
-    # Their terms may have changed between our look and the lock; what is fixed now is what is quoted.
-    return quotes.price_lines(tx, wanted, country=country)
+    shelf.fix(fresh)
+    return quotes.price_lines(wanted, shelf.offers(wanted), country=country)
 
 
 def reserve(tx: Tx, asked: Pricing) -> Priced:

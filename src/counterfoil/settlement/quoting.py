@@ -18,7 +18,7 @@ from counterfoil.kernel.text import normalize_email
 from counterfoil.sales import quotes
 from counterfoil.sales.carts import MOST_AT_ONCE
 from counterfoil.sales.quotes import CartWithLines, WantedLine
-from counterfoil.settlement.pricing import price
+from counterfoil.settlement.pricing import Shelf, price
 
 _WHY_NOT = {
     "buyer_required",
@@ -52,6 +52,39 @@ def quote(tx: Tx, wanted: WantedQuote) -> CartWithLines:
 
     Raises Invalid, NotFound; Conflict (``customer_not_active``).
     """
+    made = _draw_up(tx, wanted, _shelf(tx, [wanted]))
+    quotes.save(tx, [made])
+    return made
+
+
+def quote_each(tx: Tx, wanted: Sequence[WantedQuote]) -> list[CartWithLines | CounterfoilError]:
+    """Price and save the carts of several buyers, each for itself: its cart, or what :func:`quote` would raise."""
+    shelf = _shelf(tx, wanted)
+    answers = [_try(tx, one, shelf) for one in wanted]
+    fresh = {line.price_id for one in answers if isinstance(one, CartWithLines) for line in one.lines} & shelf.unfixed
+    if fresh:  # only now, because a cart that is refused fixes nothing
+        shelf.fix(fresh)
+        answers = [_try(tx, one, shelf) for one in wanted]
+    quotes.save(tx, [one for one in answers if isinstance(one, CartWithLines)])
+    return answers
+
+
+def _try(tx: Tx, wanted: WantedQuote, shelf: Shelf) -> CartWithLines | CounterfoilError:
+    """A cart drawn up, or why not; writes nothing."""
+    try:
+        return _draw_up(tx, wanted, shelf, fix_terms=False)
+    except CounterfoilError as error:
+        return error
+
+
+def _shelf(tx: Tx, wanted: Sequence[WantedQuote]) -> Shelf:
+    """Everything that these carts are offered, in one look."""
+    shelf = Shelf(tx)
+    shelf.offers(line for one in wanted for line in one.lines[: quotes.MAX_LINES])
+    return shelf
+
+
+def _draw_up(tx: Tx, wanted: WantedQuote, shelf: Shelf, *, fix_terms: bool = True) -> CartWithLines:
     check_metadata("metadata", wanted.metadata)
     email = None if wanted.email is None else normalize_email("email", wanted.email)
     priced = price(
@@ -62,10 +95,12 @@ def quote(tx: Tx, wanted: WantedQuote) -> CartWithLines:
         rail=wanted.rail,
         code=wanted.code,
         email=email,
+        fix_terms=fix_terms,
+        shelf=shelf,
     )
     if priced.total and wanted.rail_assets is not None and priced.asset not in wanted.rail_assets:
         raise Invalid.field("rail", f"{wanted.rail} does not take {priced.asset}", code="asset_not_supported")
-    return quotes.save(
+    return quotes.draw_up(
         tx,
         priced.lines,
         customer_id=wanted.customer_id,
@@ -82,12 +117,14 @@ def quote_many(tx: Tx, wanted: Sequence[WantedQuote]) -> list[CartWithLines]:
     """Price and save carts, all or none. Raises what :func:`quote` raises, and where: ``carts/3/lines/0/...``."""
     if not 1 <= len(wanted) <= MOST_AT_ONCE:
         raise Invalid.field("carts", f"from 1 to {MOST_AT_ONCE}", code="too_many_carts" if wanted else None)
+    shelf = _shelf(tx, wanted)
     made = []
     for place, one in enumerate(wanted):
         try:
-            made.append(quote(tx, one))
+            made.append(_draw_up(tx, one, shelf))
         except CounterfoilError as error:
             raise _within(f"carts/{place}", error) from error
+    quotes.save(tx, made)
     return made
 
 
