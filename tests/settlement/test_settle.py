@@ -322,6 +322,7 @@ async def test_an_order_in_every_detail(shop: Shop) -> None:
                 "unit_amount": 21_000,
                 "discount_total": 2_100,
                 "total": 18_900,
+                "ships": False,
             }
         ],
         "amount": 18_900,

@@ -25,7 +25,6 @@ from counterfoil.sales.tables import cart_lines, carts
 from counterfoil.sales.types import Cart, CartLine
 
 MAX_LINES = 100
-MAX_QUANTITY = 10_000
 
 _OFFERS = (
     sa.select(
@@ -143,10 +142,6 @@ def offers_of(tx: Tx, price_ids: Iterable[str]) -> dict[str, Offer]:
 
 
 def _price_line(place: int, line: WantedLine, offer: Offer | None, country: str | None) -> PricedLine:
-    if not 1 <= line.quantity <= MAX_QUANTITY:
-        raise Invalid.field(
-            f"lines/{place}/quantity", f"must be from 1 to {MAX_QUANTITY}", code="quantity_out_of_range"
-        )
     check_metadata(f"lines/{place}/metadata", line.metadata)
     if offer is None:
         raise NotFound(f"lines/{place}/price_id: there is no such price.", code="price_not_found")
