@@ -18,6 +18,7 @@ from counterfoil.db.base import Database, Once, Scope
 from counterfoil.db.engines import connect
 from counterfoil.events import sealing
 from counterfoil.events.types import SYSTEM, Actor
+from counterfoil.exchange.checkouts import Turns
 from counterfoil.exchange.client import RailClient
 from counterfoil.exchange.letters.postman import Postman
 from counterfoil.exchange.letters.sender import Sender
@@ -93,6 +94,7 @@ class House:
         self._tenants_changes = 0
         self._keyrings: dict[str, tuple[float, Keyring]] = {}
         self.uses = Uses(self.database)
+        self.turns = Turns()
         self.oidc = Providers(self.settings.oidc_providers, self.client, self.database.clock)
         self.postman = Postman(self.database, Sender(self.settings, self.master, self.base_url))
         self.refunder = Refunder(self.database, self.rails, self.client)

@@ -26,7 +26,7 @@ from counterfoil.kernel.secrets import new_secret
 
 R = TypeVar("R")
 
-EXAMPLES = 25
+EXAMPLES = 12
 """Made-up requests for each operation, on each database: the budget."""
 
 _LOOKED_AT = [

@@ -388,8 +388,11 @@ async def test_the_last_one_goes_just_before_it_is_taken(
     item = await count(shop, sold, 1)
     one = stock_reservations.Demand(product_id=sold.product_id, price_id=sold.price_id, quantity=1)
     later = shop.clock.now() + QUOTE
-    rival = (stock_reservations.reserve, "chk_x", [one], later)
-    competitor(monkeypatch, stock_reservations, "_take", shop.scope, *rival)
+
+    def rival(tx: Tx) -> None:
+        stock_reservations.reserve(tx, "chk_x", stock_reservations.look_up(tx, [one]), later)
+
+    competitor(monkeypatch, stock_reservations, "_take", shop.scope, rival)
     problem(await shop.try_checkout(sold), 409, "out_of_stock")
     assert await shelf(shop, item) == (1, 1)
 

@@ -16,7 +16,7 @@ from counterfoil.api.sales import CheckoutView, checkout_view, view_for_buyer
 from counterfoil.events.types import Event
 from counterfoil.house import House
 from counterfoil.http.access import Asker, house_of, scope_of
-from counterfoil.http.buying import NewCheckout, open_for, read_purchase
+from counterfoil.http.buying import NewCheckout, open_for, purchase_of
 from counterfoil.http.idempotency import inner_key_of
 from counterfoil.http.problems import route
 from counterfoil.http.quoting import named_cart
@@ -153,7 +153,7 @@ async def create_customer_checkout(
     scope, house = scope_of(request), house_of(request)
     wanted = await named_cart(request, scope, data)
     checkout = await open_for(house, scope, wanted, inner_key_of(request), customer_id=customer_id)
-    return await view_for_buyer(house, scope.tenant, await scope.read(read_purchase, checkout.id))
+    return await view_for_buyer(house, scope.tenant, await purchase_of(scope, checkout))
 
 
 @get("/v1/customers/{customer_id:str}/events", **route("events:read", 404))

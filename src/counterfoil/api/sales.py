@@ -12,7 +12,7 @@ from counterfoil.api.catalog import After, Limit, start
 from counterfoil.db.base import Scope
 from counterfoil.house import House
 from counterfoil.http.access import Asker, check_rate, house_of, public_scope, scope_of
-from counterfoil.http.buying import NewCheckout, Purchase, keys_of, open_for, read_purchase
+from counterfoil.http.buying import NewCheckout, Purchase, keys_of, open_for, purchase_of, read_purchase
 from counterfoil.http.idempotency import inner_key_of, shaped
 from counterfoil.http.problems import route
 from counterfoil.http.quoting import named_cart
@@ -76,7 +76,7 @@ async def create_checkout(request: Asker, data: JSONBody[NewCheckout]) -> Checko
     check_rate(request, scope.tenant)
     wanted = await named_cart(request, scope, data)
     checkout = await open_for(house_of(request), scope, wanted, inner_key_of(request))
-    purchase = await scope.read(read_purchase, checkout.id)
+    purchase = await purchase_of(scope, checkout)
     return await view_for_buyer(house_of(request), scope.tenant, purchase)
 
 

@@ -74,6 +74,26 @@ _MOVE_REDEMPTION = (
     )
     .values(status=sa.bindparam("to_status"), updated_at=sa.bindparam("now"))
 )
+_other = discount_redemptions.alias("other")
+_ANY_RELEASED = (
+    sa.select(_other.c.id)
+    .where(
+        _other.c.tenant_id == discount_redemptions.c.tenant_id,
+        _other.c.checkout_id == sa.bindparam("of_checkout"),
+        _other.c.status == "released",
+    )
+    .exists()
+)
+_REDEEM_ALL = (
+    sa.update(discount_redemptions)
+    .where(
+        mine(discount_redemptions),
+        discount_redemptions.c.checkout_id == sa.bindparam("of_checkout"),
+        discount_redemptions.c.status == "reserved",
+        ~_ANY_RELEASED,
+    )
+    .values(status="redeemed", updated_at=sa.bindparam("now"))
+)
 
 _COUNT_BUYER = (
     insert_or_update(discount_buyers)
@@ -179,11 +199,13 @@ def release(tx: Tx, checkout_id: str) -> None:
             _uncount(tx, redemption.discount_id, redemption.buyer)
 
 
-def redeem(tx: Tx, checkout_id: str) -> bool:
-    """Make a checkout's uses final. A use released in the meantime is taken again if one is left.
+def redeem(tx: Tx, checkout_id: str, *, expected: int) -> bool:
+    """Make a checkout's uses final, of which there are so many. A use released meanwhile is taken again if one is left.
 
     False, with nothing changed, when none is left.
     """
+    if tx.execute(_REDEEM_ALL, {"of_checkout": checkout_id, "now": tx.now}) == expected:
+        return True
     held = _held(tx, checkout_id)
     lapsed = [used for used in held if used.counted and used.redemption.status == "released"]
     for place, used in enumerate(lapsed):

@@ -7,7 +7,7 @@ Whoever releases or converts what a checkout holds has locked that checkout.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -97,6 +97,30 @@ _CONVERT = (
     )
     .values(status="converted", updated_at=sa.bindparam("now"))
 )
+_SHIP_SUM = (
+    sa.update(stock_items)
+    .where(mine(stock_items), stock_items.c.id == sa.bindparam("key"))
+    .values(
+        on_hand=stock_items.c.on_hand - sa.bindparam("amount", type_=sa.BigInteger),
+        reserved=_less(sa.bindparam("amount", type_=sa.BigInteger)),
+        updated_at=sa.bindparam("now"),
+    )
+)
+_CONVERT_ACTIVE = (
+    sa.update(stock_reservations)
+    .where(
+        mine(stock_reservations),
+        stock_reservations.c.checkout_id == sa.bindparam("of_checkout"),
+        stock_reservations.c.status == "active",
+    )
+    .values(status="converted", updated_at=sa.bindparam("now"))
+    .returning(stock_reservations.c.stock_item_id, stock_reservations.c.quantity)
+)
+_UNDO_CONVERT = (
+    sa.update(stock_reservations)
+    .where(mine(stock_reservations), stock_reservations.c.checkout_id == sa.bindparam("of_checkout"))
+    .values(status="active", updated_at=sa.bindparam("now"))
+)
 _PUT_BACK = (
     sa.update(stock_items)
     .where(mine(stock_items), stock_items.c.id == sa.bindparam("item_id"))
@@ -119,6 +143,10 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     """Its place in the cart."""
 
 
+Wanted = list[tuple[StockItem, list[Demand]]]
+"""What lines take of which item."""
+
+
 class OutOfStock(Conflict):
     """There is not as much as is wanted; nothing was changed."""
 
@@ -132,18 +160,34 @@ def _out_of_stock(name: str, left: int, lines: Sequence[Demand] = ()) -> OutOfSt
     return OutOfStock(f"{name}: {said}.", errors=pointers)
 
 
-def reserve(tx: Tx, checkout_id: str, wanted: Sequence[Demand], expires_at: datetime) -> None:
+def of_offers(wanted: Sequence[Demand], offered: Mapping[str, Sequence[StockItem]]) -> Wanted:
+    """What lines take of which item, when the items of each price were found with it; in the order of ids."""
+    takers: dict[str, tuple[StockItem, list[Demand]]] = {}
+    for line in wanted:
+        items = sorted(offered[line.price_id], key=lambda item: item.price_id is None)
+        if items:  # the price's own before its product's
+            takers.setdefault(items[0].id, (items[0], []))[1].append(line)
+    return [takers[item_id] for item_id in sorted(takers)]
+
+
+def check(wanted: Wanted) -> None:
+    """Refuse what cannot be had for certain: who comes too late need not wait for those who buy at this moment.
+
+    Raises OutOfStock.
+    """
+    for item, lines in wanted:
+        if item.policy == "deny" and item.on_hand - item.reserved < sum(line.quantity for line in lines):
+            raise _out_of_stock(lines[0].name, item.on_hand - item.reserved, lines)
+
+
+def reserve(tx: Tx, checkout_id: str, wanted: Wanted, expires_at: datetime) -> None:
     """Hold what a checkout wants of everything that is counted, until it is paid or over.
 
-    Lines that take from one item count together. One statement where nothing is counted.
-    Raises OutOfStock (409 ``out_of_stock``).
+    Lines that take from one item count together. Raises OutOfStock (409 ``out_of_stock``).
     """
     held = []
-    for item, lines in _demand(tx, wanted):
+    for item, lines in wanted:
         quantity = sum(line.quantity for line in lines)
-        # Whoever comes too late for certain need not wait for those who buy at this moment.
-        if item.policy == "deny" and item.on_hand - item.reserved < quantity:
-            raise _out_of_stock(lines[0].name, item.on_hand - item.reserved, lines)
         if not _take(tx, item.id, quantity, lines):
             continue
         held.append(
@@ -171,8 +215,8 @@ def _take(tx: Tx, item_id: str, quantity: int, lines: Sequence[Demand]) -> bool:
     raise _out_of_stock(lines[0].name, row.on_hand - row.reserved, lines)
 
 
-def _demand(tx: Tx, wanted: Sequence[Demand]) -> list[tuple[StockItem, list[Demand]]]:
-    """Every item that is wanted, in the order of ids, with the lines that want it."""
+def look_up(tx: Tx, wanted: Sequence[Demand]) -> Wanted:
+    """What lines take of which item, in the order of ids. One statement where nothing is counted."""
     product_ids = sorted({line.product_id for line in wanted})
     found = [StockItem(*row) for row in tx.all(_OF_PRODUCTS, {"ids": product_ids})]
     if not found:
@@ -222,6 +266,32 @@ def check_held(tx: Tx, checkout_id: str) -> None:
             raise _out_of_stock(name, item.on_hand - item.reserved)
 
 
+Taken = list[tuple[str, int]]
+"""How much of which item."""
+
+
+def take(tx: Tx, checkout_id: str) -> Taken:
+    """Say that what a checkout holds is sold; nothing when it had to give that back. Then :func:`ship` or :func:`undo`.
+
+    What it reserved it has for certain, so the items need not be looked at.
+    """
+    return [
+        (row.stock_item_id, row.quantity)
+        for row in tx.all(_CONVERT_ACTIVE, {"of_checkout": checkout_id, "now": tx.now})
+    ]
+
+
+def ship(tx: Tx, taken: Taken) -> None:
+    """Take from the shelf what was taken: all that a transaction sells of an item at once, before it commits."""
+    for item_id, quantity in taken:
+        tx.add_up(_SHIP_SUM, item_id, quantity)
+
+
+def undo(tx: Tx, checkout_id: str) -> None:
+    """Hold again what was taken."""
+    tx.execute(_UNDO_CONVERT, {"of_checkout": checkout_id, "now": tx.now})
+
+
 def convert(tx: Tx, checkout_id: str) -> None:
     """Take from the shelf what a checkout reserved, for good. Only after :func:`check_held`."""
     tx.execute(_SHIP, {"of_checkout": checkout_id, "now": tx.now})
@@ -230,7 +300,7 @@ def convert(tx: Tx, checkout_id: str) -> None:
 
 def put_back(tx: Tx, returned: Sequence[Demand], *, reason: str, order_id: str) -> None:
     """Put on the shelf again what an order took; what is not counted is left alone."""
-    for item, lines in _demand(tx, returned):
+    for item, lines in look_up(tx, returned):
         quantity = sum(line.quantity for line in lines)
         row = tx.one(_PUT_BACK, {"item_id": item.id, "returned": quantity, "now": tx.now})
         if row is None:  # not counted any more

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable
 
+from counterfoil.catalog.stock_reservations import OutOfStock
 from counterfoil.db.base import Scope
 from counterfoil.exchange.client import RailClient
 from counterfoil.exchange.rails import Connection, Rails
@@ -12,13 +15,57 @@ from counterfoil.kernel.money import Money
 from counterfoil.rails.base import CheckoutIntent, HttpRequest, OpenedCheckout, RailRefused, RailUnavailable
 from counterfoil.sales import checkouts
 from counterfoil.sales.types import Checkout
-from counterfoil.settlement.checkout import LostRace, OpenCheckout, Opened, give_up, open_checkout
+from counterfoil.settlement.checkout import LostRace, OpenCheckout, Opened, give_up, look, open_checkout
 
 _RACES = 5
+_AT_ONCE = 64
+_DOUBT_SECONDS = 5.0
+_MOST_DOUBTS = 10_000
+
+
+class Turns:
+    """Lets so many buyers at a time to the database, and has those look first who want what ran out a moment ago.
+
+    So in a rush on the last units most buyers cost one look that they share, not a transaction each, and hear
+    soon that they were too late. Whether they were is the database's word, and never remembered.
+    """
+
+    def __init__(self) -> None:
+        self._gate = asyncio.Semaphore(_AT_ONCE)
+        self._ran_out: dict[tuple[str, str], float] = {}
+
+    async def open(self, scope: Scope, wanted: OpenCheckout) -> Opened:
+        """Open a checkout in our books. Raises what :func:`open_checkout` raises."""
+        async with self._gate:
+            if self._in_doubt(scope.tenant, wanted):
+                await scope.database.scope(scope.tenant).coalesce(look, wanted)
+            try:
+                return await _written(scope, wanted)
+            except OutOfStock:
+                self._doubt(scope.tenant, wanted)
+                raise
+
+    def _in_doubt(self, tenant: str, wanted: OpenCheckout) -> bool:
+        if not self._ran_out or wanted.idempotency_key is not None:  # which may have its checkout already
+            return False
+        now = time.monotonic()
+        return any(self._ran_out.get((tenant, line.price_id), 0) > now for line in wanted.lines)
+
+    def _doubt(self, tenant: str, wanted: OpenCheckout) -> None:
+        if len(self._ran_out) > _MOST_DOUBTS:
+            self._ran_out.clear()
+        until = time.monotonic() + _DOUBT_SECONDS
+        self._ran_out.update({(tenant, line.price_id): until for line in wanted.lines})
 
 
 async def open_on_rail(
-    scope: Scope, rails: Rails, client: RailClient, wanted: OpenCheckout, *, return_url: Callable[[str], str]
+    scope: Scope,
+    rails: Rails,
+    client: RailClient,
+    turns: Turns,
+    wanted: OpenCheckout,
+    *,
+    return_url: Callable[[str], str],
 ) -> Checkout:
     """Open a checkout and get the address where it is paid; free ones come back settled.
 
@@ -26,7 +73,7 @@ async def open_on_rail(
     :func:`open_checkout` raises; RailFailed when the rail refuses; Unavailable when its answer is
     unknown: asking again with the same idempotency key finds out and goes on.
     """
-    opened = await _written(scope, wanted)
+    opened = await turns.open(scope, wanted)
     checkout = opened.checkout
     if checkout.url is not None or checkout.status != "open":
         return checkout

@@ -53,6 +53,13 @@ def read_purchase(tx: Tx, checkout_id: str) -> Purchase:
     return Purchase(checkout, order, licenses.of_order(tx, order.id) if order else [])
 
 
+async def purchase_of(scope: Scope, checkout: Checkout) -> Purchase:
+    """A checkout that was just read, with everything that came of it."""
+    if checkout.status != "settled":
+        return Purchase(checkout, None, [])
+    return await scope.read(read_purchase, checkout.id)
+
+
 async def keys_of(house: House, tenant: str, purchase: Purchase) -> list[str]:
     """The keys a purchase shows: of licenses that are active, for as long as its claim lasts."""
     settled_at = purchase.checkout.settled_at
@@ -95,7 +102,12 @@ async def open_for(
     )
     try:
         return await open_on_rail(
-            scope, house.rails, house.client, request, return_url=lambda checkout_id: f"{base}/thanks/{checkout_id}"
+            scope,
+            house.rails,
+            house.client,
+            house.turns,
+            request,
+            return_url=lambda checkout_id: f"{base}/thanks/{checkout_id}",
         )
     except Invalid as error:
         if rail is None and error.code == "rail_required":  # without a rail, only what is free can be had

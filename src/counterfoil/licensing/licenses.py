@@ -117,7 +117,7 @@ def issue(tx: Tx, wanted: list[Issue]) -> list[License]:
         )
         for one in wanted
     ]
-    tx.insert(licenses, *made)
+    tx.insert_later(licenses, *made)
     for license_ in made:
         tx.record(
             "license.issued",

@@ -74,6 +74,7 @@ _ATTACH = (
         checked_at=sa.bindparam("now"),
         updated_at=sa.bindparam("now"),
     )
+    .returning(*columns(checkouts))
 )
 _WRITE = (
     sa.update(checkouts)
@@ -249,8 +250,9 @@ def attach(tx: Tx, checkout_id: str, *, reference: str, url: str | None) -> Chec
 
     News of a checkout may come before the address to pay it at (``url`` None), which can then be added.
     """
-    tx.execute(_ATTACH, {"checkout_id": checkout_id, "new_reference": reference, "new_url": url, "now": tx.now})
-    return get(tx, checkout_id)
+    params = {"checkout_id": checkout_id, "new_reference": reference, "new_url": url, "now": tx.now}
+    row = tx.one(_ATTACH, params)
+    return Checkout(*row) if row is not None else get(tx, checkout_id)
 
 
 def move(tx: Tx, checkout: Checkout, to: CheckoutStatus, *, paid: int, rail_final: bool) -> CheckoutStatus:

@@ -22,8 +22,10 @@ _LIST = (
 )
 
 
-def append(tx: Tx, order_id: str, before: OrderStatus, after: OrderStatus, note: str) -> None:
-    """Write down one step, and who took it."""
+def append(
+    tx: Tx, order_id: str, before: OrderStatus, after: OrderStatus, note: str, *, read_again: bool = True
+) -> None:
+    """Write down one step, and who took it. ``read_again``: whether this transaction may read it."""
     entry = OrderHistoryEntry(
         id=tx.new_id("ohe"),
         order_id=order_id,
@@ -34,7 +36,7 @@ def append(tx: Tx, order_id: str, before: OrderStatus, after: OrderStatus, note:
         actor_id=tx.actor.id,
         created_at=tx.now,
     )
-    tx.insert(order_history, entry)
+    (tx.insert if read_again else tx.insert_later)(order_history, entry)
 
 
 def of_order(tx: Tx, order_id: str, *, after: str = "", limit: int = 20) -> Page[OrderHistoryEntry]:

@@ -67,17 +67,20 @@ def create(tx: Tx, checkout: Checkout, lines: list[CartLine]) -> Order | None:
         created_at=tx.now,
         updated_at=tx.now,
     )
-    return order if add(tx, order, checkout_id=checkout.id) else None
+    return order if add(tx, order, read_again=False, checkout_id=checkout.id) else None
 
 
-def add(tx: Tx, order: Order, *, note: str = "", **details: Any) -> bool:
-    """Write an order down with its first step, unless its purchase has one already. Whether it was new."""
+def add(tx: Tx, order: Order, *, note: str = "", read_again: bool = True, **details: Any) -> bool:
+    """Write an order down with its first step, unless its purchase has one already. Whether it was new.
+
+    ``read_again``: whether this transaction may read that step.
+    """
     if not tx.insert_if_new(orders, order):
         return False
     about: dict[str, Any] = {"customer_id": order.customer_id, "money": Money(order.amount, order.asset)}
     tx.record("order.created", "order", order.id, **about, source=order.source, **details)
     if order.status != "created":
-        order_history.append(tx, order.id, "created", order.status, note)
+        order_history.append(tx, order.id, "created", order.status, note, read_again=read_again)
         tx.record(f"order.{order.status}", "order", order.id, **about, from_status="created", note=note)
     return True
 

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from counterfoil.catalog.tables import benefits, prices, products
-from counterfoil.catalog.types import Price
+from counterfoil.catalog.tables import benefits, prices, products, stock_items
+from counterfoil.catalog.types import Price, StockItem
 from counterfoil.db.functions import any_of
 from counterfoil.db.schema import columns, mine
 from counterfoil.db.tx import Tx
@@ -33,6 +33,7 @@ _OFFERS = (
         products.c.status.label("product_status"),
         benefits.c.kind.label("benefit_kind"),
         benefits.c.spec.label("benefit_spec"),
+        *columns(stock_items),
     )
     .join(products, sa.and_(products.c.tenant_id == prices.c.tenant_id, products.c.id == prices.c.product_id))
     .outerjoin(
@@ -41,6 +42,14 @@ _OFFERS = (
             benefits.c.tenant_id == prices.c.tenant_id,
             benefits.c.product_id == prices.c.product_id,
             benefits.c.tier == prices.c.tier,
+        ),
+    )
+    .outerjoin(
+        stock_items,
+        sa.and_(
+            stock_items.c.tenant_id == prices.c.tenant_id,
+            stock_items.c.product_id == prices.c.product_id,
+            sa.or_(stock_items.c.price_id.is_(None), stock_items.c.price_id == prices.c.id),
         ),
     )
     .where(mine(prices), any_of(prices.c.id, "ids"))
@@ -52,6 +61,8 @@ _LINES = (
     .order_by(cart_lines.c.position)
 )
 _PRICE_WIDTH = len(columns(prices))
+_STOCK_AT = _PRICE_WIDTH + 4
+"""After the product's name and status, and the benefit's kind and spec."""
 
 
 class WantedLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,12 +74,14 @@ class WantedLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """A price, the product it is of, and what the price's tier promises."""
+    """A price, the product it is of, what the price's tier promises, and how much there is of it."""
 
     price: Price
     product_name: str
     product_status: str
     benefits: list[dict[str, Any]]
+    stock: list[StockItem]
+    """What is counted for the price itself, for its product, or both."""
 
 
 class PricedLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,12 +145,15 @@ def price_lines(
 def offers_of(tx: Tx, price_ids: Iterable[str]) -> dict[str, Offer]:
     """The prices there are of these, by id."""
     offers: dict[str, Offer] = {}
-    for row in tx.all(_OFFERS, {"ids": sorted(set(price_ids))}):  # a row for each benefit
-        offer = offers.get(row.id)
+    for row in tx.all(_OFFERS, {"ids": sorted(set(price_ids))}):  # a row for each benefit and each count of stock
+        name, status, kind, spec = row[_PRICE_WIDTH:_STOCK_AT]
+        offer = offers.get(row[0])
         if offer is None:
-            offer = offers[row.id] = Offer(Price(*row[:_PRICE_WIDTH]), row.product_name, row.product_status, [])
-        if row.benefit_kind is not None:
-            offer.benefits.append({"kind": row.benefit_kind, "spec": row.benefit_spec})
+            offer = offers[row[0]] = Offer(Price(*row[:_PRICE_WIDTH]), name, status, [], [])
+        if kind is not None and all(one["kind"] != kind for one in offer.benefits):  # a tier has one of each kind
+            offer.benefits.append({"kind": kind, "spec": spec})
+        if row[_STOCK_AT] is not None and all(one.id != row[_STOCK_AT] for one in offer.stock):
+            offer.stock.append(StockItem(*row[_STOCK_AT:]))
     return offers
 
 

@@ -13,10 +13,10 @@ import msgspec
 from counterfoil.accounts import customers
 from counterfoil.catalog import discounts, redemptions, stock_reservations
 from counterfoil.catalog.products import check_text
-from counterfoil.catalog.stock_reservations import Demand
+from counterfoil.catalog.stock_reservations import Demand, OutOfStock
 from counterfoil.catalog.types import Discount
 from counterfoil.db.tx import Tx
-from counterfoil.kernel.errors import Conflict, Invalid, NotFound
+from counterfoil.kernel.errors import Conflict, CounterfoilError, Invalid, NotFound
 from counterfoil.kernel.metadata import check_metadata
 from counterfoil.kernel.money import Money
 from counterfoil.rails.base import CheckoutReport, PaymentFact
@@ -25,7 +25,7 @@ from counterfoil.sales.quotes import PricedLine, WantedLine
 from counterfoil.sales.shipping import ShippingAddress, check_shipping
 from counterfoil.sales.types import Cart, CartLine, Checkout
 from counterfoil.settlement import goods, holds
-from counterfoil.settlement.pricing import ask, count, reserve, taken_off
+from counterfoil.settlement.pricing import Shelf, ask, count, full_price, reserve, taken_off
 from counterfoil.settlement.settle import settle
 
 FREE = "free"
@@ -132,6 +132,9 @@ class _Sale(msgspec.Struct, frozen=True):
 
 def _sell(tx: Tx, wanted: OpenCheckout, email: str | None, checkout_id: str) -> _Sale:
     """Price a new cart, and hold what it takes."""
+    shelf = Shelf(tx)
+    takes = _takes(shelf, full_price(shelf, wanted.lines, wanted.country))
+    stock_reservations.check(takes)
     asked = ask(
         tx,
         wanted.lines,
@@ -140,8 +143,10 @@ def _sell(tx: Tx, wanted: OpenCheckout, email: str | None, checkout_id: str) -> 
         rail=wanted.rail,
         code=wanted.code,
         email=email,
+        shelf=shelf,
     )
-    _hold_stock(tx, checkout_id, asked.lines, wanted)
+    # Stock before discounts, as everywhere, so that nobody waits for each other in a circle.
+    stock_reservations.reserve(tx, checkout_id, takes, tx.now + wanted.holds_for)
     priced = reserve(tx, asked)
     if priced.total and wanted.must_be_free:
         raise Invalid.field("code", "this code does not make it free", code="discount_not_applicable")
@@ -161,6 +166,30 @@ def _sell(tx: Tx, wanted: OpenCheckout, email: str | None, checkout_id: str) -> 
     return _Sale(saved.cart, priced.lines, [(one, priced.taken(one)) for one in priced.applied], asked.buyer)
 
 
+def _takes(shelf: Shelf, lines: Sequence[PricedLine]) -> stock_reservations.Wanted:
+    """What lines that were just priced take of which stock."""
+    offered = shelf.offers(())
+    return stock_reservations.of_offers(_demand(lines), {line.price_id: offered[line.price_id].stock for line in lines})
+
+
+def look(tx: Tx, asked: list[OpenCheckout]) -> list[CounterfoilError | None]:
+    """Say of each whether it would be refused now for want of stock; changes nothing."""
+    shelf = Shelf(tx)
+    shelf.offers(line for one in asked for line in one.lines)
+    return [_look(shelf, one) for one in asked]
+
+
+def _look(shelf: Shelf, wanted: OpenCheckout) -> OutOfStock | None:
+    try:
+        lines = full_price(shelf, wanted.lines, wanted.country, fix_terms=False)
+        stock_reservations.check(_takes(shelf, lines))
+    except OutOfStock as error:
+        return error
+    except CounterfoilError:  # for another reason: opening it says which
+        return None
+    return None
+
+
 def _sell_saved(tx: Tx, wanted: OpenCheckout, checkout_id: str) -> _Sale:
     """Hold what a saved quote takes. Its discounts need not be in use any more, but they must not be used up."""
     assert wanted.cart_id is not None
@@ -177,7 +206,9 @@ def _sell_saved(tx: Tx, wanted: OpenCheckout, checkout_id: str) -> _Sale:
     if cart.rail not in {None, wanted.rail}:
         raise Invalid.field("rail", f"this cart was priced for {cart.rail}", code="cart_is_fixed")
     _check_rail(wanted, cart.total, cart.asset)
-    _hold_stock(tx, checkout_id, lines, wanted)
+    takes = stock_reservations.look_up(tx, _demand(lines))
+    stock_reservations.check(takes)
+    stock_reservations.reserve(tx, checkout_id, takes, tx.now + wanted.holds_for)
     ids = sorted({note["discount_id"] for line in lines for note in line.discounts})
     applied = discounts.get_many(tx, ids) if ids else []
     buyer = redemptions.buyer_of(cart.customer_id, cart.email)
@@ -193,16 +224,12 @@ def _check_rail(wanted: OpenCheckout, total: int, asset: str) -> None:
         raise Invalid.field("rail", f"{wanted.rail} does not take {asset}", code="asset_not_supported")
 
 
-def _hold_stock(tx: Tx, checkout_id: str, lines: Sequence[PricedLine | CartLine], wanted: OpenCheckout) -> None:
-    """Reserve what a cart takes from the shelves.
-
-    Stock before discounts, as everywhere, so that nobody waits for each other in a circle.
-    """
-    demand = [
+def _demand(lines: Sequence[PricedLine | CartLine]) -> list[Demand]:
+    """What a cart takes from the shelves."""
+    return [
         Demand(product_id=line.product_id, price_id=line.price_id, quantity=line.quantity, name=line.name, line=place)
         for place, line in enumerate(lines)
     ]
-    stock_reservations.reserve(tx, checkout_id, demand, tx.now + wanted.holds_for)
 
 
 def _shipping(wanted: OpenCheckout, lines: Sequence[PricedLine | CartLine]) -> dict[str, Any] | None:

@@ -49,17 +49,23 @@ def keep(tx: Tx, found: CheckoutWithLines, *, insist: bool) -> bool:
     that is gone does not matter; stock that is gone raises OutOfStock. No statement where nothing is held.
     """
     checkout_id = found.checkout.id
-    if found.holds_stock:
+    taken = stock_reservations.take(tx, checkout_id) if found.holds_stock else []
+    gave_back = found.holds_stock and not taken
+    if gave_back:
         try:
             stock_reservations.check_held(tx, checkout_id)
         except OutOfStock:
             if insist:
                 raise
             return False
-    if any(line.discounts for line in found.lines) and not redemptions.redeem(tx, checkout_id) and not insist:
+    uses = {note["discount_id"] for line in found.lines for note in line.discounts}
+    if uses and not redemptions.redeem(tx, checkout_id, expected=len(uses)) and not insist:
+        if taken:
+            stock_reservations.undo(tx, checkout_id)
         return False
-    if found.holds_stock:
+    if gave_back:
         stock_reservations.convert(tx, checkout_id)
+    stock_reservations.ship(tx, taken)
     return True
 
 

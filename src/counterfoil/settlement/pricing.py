@@ -138,7 +138,7 @@ def ask(
             raise Conflict("This customer is archived.", code="customer_not_active")
         path = customer.path
     buyer = redemptions.buyer_of(customer_id, email)
-    lines = _full_price(shelf, wanted, country, fix_terms=fix_terms)
+    lines = full_price(shelf, wanted, country, fix_terms=fix_terms)
     found = shelf.candidates(code, path, rail, buyer)
     asked = Pricing(lines, found, buyer)
     if found.typed is not None and not asked.covers_any(found.typed):
@@ -233,8 +233,10 @@ def reduced(tx: Tx, offered: Sequence[Price], *, rail: str | None) -> dict[str, 
     return costs
 
 
-def _full_price(shelf: Shelf, wanted: list[WantedLine], country: str | None, *, fix_terms: bool) -> list[PricedLine]:
-    """Price the lines, and fix the terms of prices that are quoted for the first time."""
+def full_price(
+    shelf: Shelf, wanted: list[WantedLine], country: str | None, *, fix_terms: bool = True
+) -> list[PricedLine]:
+    """Lines before discounts. The terms of prices that are quoted for the first time are fixed. As :func:`price`."""
     quotes.check_lines(wanted, country)
     lines = quotes.price_lines(wanted, shelf.offers(wanted), country=country)
     fresh = {line.price.id for line in lines if line.price.locked_at is None}

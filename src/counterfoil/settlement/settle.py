@@ -187,7 +187,7 @@ def fulfill(tx: Tx, found: CheckoutWithLines, *, payer: str | None = None, insis
         )
         for license_ in made
     ]
-    tx.insert(grants, *given, *goods.grants(tx, order, lines))
+    tx.insert_later(grants, *given, *goods.grants(tx, order, lines))
     return order
 
 

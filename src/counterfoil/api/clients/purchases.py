@@ -13,7 +13,7 @@ from counterfoil.catalog.types import DEFAULT_TIER, LicenseSpec, Price, Product
 from counterfoil.db.tx import Tx
 from counterfoil.house import House
 from counterfoil.http.access import Asker, check_rate, house_of, public_scope
-from counterfoil.http.buying import NewCheckout, Purchase, keys_of, open_for, read_purchase
+from counterfoil.http.buying import NewCheckout, Purchase, keys_of, open_for, purchase_of, read_purchase
 from counterfoil.http.idempotency import inner_key_of
 from counterfoil.http.problems import route
 from counterfoil.kernel.errors import CounterfoilError, Invalid, NotFound
@@ -213,7 +213,7 @@ async def purchase(request: Asker, data: JSONBody[PurchaseRequest]) -> PurchaseS
     tier = _pick(tiers, data.policy_slug)
     wanted = _wanted(tier, data, None if tier.price.unit_amount else FREE)
     checkout = await open_for(house, scope, wanted, inner_key_of(request))
-    done = await scope.read(read_purchase, checkout.id)
+    done = await purchase_of(scope, checkout)
     shown = await _one_key(house, scope.tenant, done)
     claim = house.claims.make(scope.tenant, checkout.id)
     return PurchaseStarted(
