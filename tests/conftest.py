@@ -18,6 +18,7 @@ from counterfoil.kernel.clock import ManualClock
 from counterfoil.kernel.secrets import MasterKey
 from counterfoil.kernel.signing import PrivateKey
 from counterfoil.licensing import signing_keys
+from tests.support.compiled import share as share_compiled_statements
 from tests.support.databases import Databases, Dialect, in_memory_folder
 from tests.support.network import stay_on_loopback, take_refused
 from tests.support.postgres import URL_VARIABLE, PostgresServer
@@ -29,6 +30,7 @@ hypothesis.settings.load_profile("untimed")
 
 def pytest_configure(config: pytest.Config) -> None:
     stay_on_loopback()
+    share_compiled_statements()
     config.option.anyio_mode = "auto"  # every ``async def test_...`` runs without a mark
     spreads = config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput")
     if spreads and URL_VARIABLE not in os.environ:
