@@ -21,8 +21,8 @@ def _sharing(key: Any, engine: sa.Engine) -> None:
     first = _kept.setdefault(key, engine)
     if first is not engine:
         engine.dialect = first.dialect  # a part of what compiled statements are found by
-        engine.pool._dialect = first.dialect  # noqa: SLF001 # SQLAlchemy has no public way
-        engine._compiled_cache = first._compiled_cache  # noqa: SLF001
+        engine.pool._dialect = first.dialect  # SQLAlchemy has no public way
+        engine._compiled_cache = first._compiled_cache
 
 
 def share() -> None:
