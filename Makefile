@@ -5,7 +5,8 @@ BIN := .venv/bin
 UV_VERSION := 0.13.8
 # The environment belongs to this checkout; a shared cache would tie it to the machine's layout.
 UV := UV_PROJECT_ENVIRONMENT=.venv UV_COMPILE_BYTECODE=1 $(BIN)/uv
-PYTEST_WORKERS ?= 2
+# One more than two cores keep busy: tests often wait for PostgreSQL, a browser or the disk.
+PYTEST_WORKERS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint bench prove clean
