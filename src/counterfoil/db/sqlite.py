@@ -59,7 +59,7 @@ def engine_for(path: str, *, read_only: bool = False) -> sa.Engine:
         _use_wal(cursor)
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.execute("PRAGMA cache_size = -2000")
+        cursor.execute("PRAGMA cache_size = -1000")
         if read_only:
             cursor.execute("PRAGMA query_only = ON")
         cursor.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -31,6 +31,8 @@ OnEvents: TypeAlias = "Callable[[Tx, Sequence[Recorded]], bool]"
 _INSERT_EVENTS = sa.insert(events)
 _NOTHING: Mapping[str, Any] = {}
 
+R = TypeVar("R")
+
 
 class Tx:
     """One tenant's view of one database transaction.
@@ -42,6 +44,7 @@ class Tx:
     __slots__ = (
         "_connection",
         "_events",
+        "_found",
         "_later",
         "_on_events",
         "_statements_left",
@@ -70,6 +73,7 @@ class Tx:
         self._events: list[dict[str, Any]] = []
         self._sums: dict[sa.Executable, dict[str, int]] = {}
         self._later: dict[sa.Table, list[dict[str, Any]]] = {}
+        self._found: dict[str, Any] = {}
         self.tenant = tenant
         self.actor = actor
         self.now = now
@@ -120,6 +124,13 @@ class Tx:
         self._check_may_write()
         if rows:
             self._later.setdefault(table, []).extend(self._row(row) for row in rows)
+
+    def once(self, name: str, find: Callable[[], R]) -> R:
+        """What ``find`` finds, looked up once a transaction: for what does not change while it lasts."""
+        if name not in self._found:
+            self._found[name] = find()
+        found: R = self._found[name]
+        return found
 
     def insert_if_new(self, table: sa.Table, row: msgspec.Struct) -> bool:
         """Add a row unless one with the same unique key exists. Whether it was added."""

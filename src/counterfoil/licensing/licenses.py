@@ -83,7 +83,7 @@ def issue(tx: Tx, wanted: list[Issue]) -> list[License]:
 
     The caller has checked the specs. Raises NotFound when the tenant has no signing key.
     """
-    key = tx.one(_ACTIVE_KEY)
+    key = tx.once("signing key", lambda: tx.one(_ACTIVE_KEY))
     if key is None:
         raise NotFound("This tenant has no signing key.", code="signing_key_not_found")
     issued_at = tx.now.replace(microsecond=0)
