@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -102,14 +103,15 @@ async def create_cart(request: Asker, data: JSONBody[NewCart]) -> CartView:
     """Price a cart, and hold the price for a while. Check it out with ``cart_id`` set to the ``claim``."""
     scope = await public_scope(request)
     check_rate(request, scope.tenant)
-    return _view(request, scope.tenant, await quote_for(house_of(request), scope, data))
+    return await quote_for(house_of(request), scope, data, partial(_view, request, scope.tenant))
 
 
 @post("/v1/customers/{customer_id:str}/carts", **route("checkouts:write", 404, 409))
 async def create_customer_cart(request: Asker, customer_id: FromPath[str], data: JSONBody[NewCart]) -> CartView:
     """Price a cart for a customer, with its margin taken off, and hold the price for a while."""
     scope = scope_of(request)
-    return _view(request, scope.tenant, await quote_for(house_of(request), scope, data, customer_id=customer_id))
+    view = partial(_view, request, scope.tenant)
+    return await quote_for(house_of(request), scope, data, view, customer_id=customer_id)
 
 
 class NewCarts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -128,8 +130,11 @@ class CartList(msgspec.Struct, frozen=True):
 async def create_carts(request: Asker, data: JSONBody[NewCarts]) -> CartList:
     """Price carts together: all are saved, or none."""
     scope = scope_of(request)
-    made = await quote_all(house_of(request), scope, data.carts)
-    return CartList([_view(request, scope.tenant, one) for one in made])
+
+    def view(made: list[CartWithLines]) -> CartList:
+        return CartList([_view(request, scope.tenant, one) for one in made])
+
+    return await quote_all(house_of(request), scope, data.carts, view)
 
 
 @get("/v1/carts", **route("carts:read"))

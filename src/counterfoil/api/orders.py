@@ -17,6 +17,7 @@ from counterfoil.db.tx import Tx
 from counterfoil.exchange.rails import RAILS
 from counterfoil.http.access import Asker, scope_of
 from counterfoil.http.problems import route
+from counterfoil.idempotency.handling import Told
 from counterfoil.kernel.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
 from counterfoil.licensing import licenses
 from counterfoil.sales import fulfillments, order_export, order_history, order_search, orders
@@ -82,12 +83,6 @@ class StatusChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     note: str = ""
 
 
-class _KnownOrder(msgspec.Struct, frozen=True):
-    """An order that was here before."""
-
-    order: OrderView
-
-
 def order_view(tx: Tx, order: Order) -> OrderView:
     """An order with what hangs on it."""
     return OrderView(
@@ -106,10 +101,9 @@ def _advance(tx: Tx, order_id: str, change: StatusChange) -> OrderView:
     return order_view(tx, orders.advance(tx, order_id, change.status, note=change.note))
 
 
-def _import(tx: Tx, new: NewOrder) -> OrderView | _KnownOrder:
+def _import(tx: Tx, new: NewOrder) -> Told:
     order, is_new = import_order(tx, new, rails=RAILS)
-    view = order_view(tx, order)
-    return view if is_new else _KnownOrder(view)
+    return Told(201 if is_new else 200, order_view(tx, order))
 
 
 def _filter(
@@ -198,8 +192,8 @@ _IMPORTING["responses"][200] = ResponseSpec(OrderView, generate_examples=False, 
 @post("/v1/orders", **_IMPORTING)
 async def import_one(request: Asker, data: JSONBody[NewOrder]) -> Response[OrderView]:
     """Write down an order made elsewhere; whoever repeats it gets the one that is here (200 instead of 201)."""
-    made = await scope_of(request).run(_import, data)
-    return Response(made.order, status_code=200) if isinstance(made, _KnownOrder) else Response(made)
+    told = await scope_of(request).run(_import, data)
+    return Response(told.body, status_code=told.status)
 
 
 @get("/v1/orders/{order_id:str}", **route("orders:read", 404))

@@ -61,11 +61,15 @@ def checkout_view(checkout: Checkout) -> CheckoutView:
 
 async def view_for_buyer(house: House, tenant: str, purchase: Purchase) -> CheckoutView:
     """What the holder of the claim sees."""
+    return _view_for_buyer(house, tenant, purchase, await keys_of(house, tenant, purchase))
+
+
+def _view_for_buyer(house: House, tenant: str, purchase: Purchase, license_keys: list[str]) -> CheckoutView:
     return msgspec.structs.replace(
         checkout_view(purchase.checkout),
         claim=house.claims.make(tenant, purchase.checkout.id),
         order_id=purchase.order.id if purchase.order else None,
-        license_keys=await keys_of(house, tenant, purchase),
+        license_keys=license_keys,
     )
 
 
@@ -124,8 +128,12 @@ async def cancel_claim(request: Asker, claim: FromPath[str]) -> CheckoutView:
     scope = await public_scope(request)
     check_rate(request, scope.tenant)
     checkout_id = _claimed(request, scope, claim)
-    await scope.run(cancel, checkout_id)
-    return await view_for_buyer(house_of(request), scope.tenant, await scope.read(read_purchase, checkout_id))
+    house = house_of(request)
+
+    def view(canceled: Checkout) -> CheckoutView:  # what is canceled bought nothing
+        return _view_for_buyer(house, scope.tenant, Purchase(canceled, None, []), [])
+
+    return await scope.run(shaped(cancel, view), checkout_id)
 
 
 sales = Router(

@@ -12,6 +12,7 @@ from counterfoil.api.catalog import After, Limit, start
 from counterfoil.catalog import stock
 from counterfoil.catalog.types import ReservationStatus, StockItem, StockPolicy, StockReservation
 from counterfoil.http.access import Asker, scope_of
+from counterfoil.http.idempotency import shaped
 from counterfoil.http.problems import route
 from counterfoil.http.stock_taking import reconcile_stock
 from counterfoil.kernel.paging import DEFAULT_LIMIT, Page
@@ -120,8 +121,8 @@ async def set_stock(request: Asker, product: FromPath[str], data: JSONBody[SetSt
 @post("/v1/products/{product:str}/stock/adjust", status_code=200, **route("stock:write", 404, 409))
 async def adjust_stock(request: Asker, product: FromPath[str], data: JSONBody[AdjustStock]) -> StockView:
     """Add to what there is, or take from it."""
-    item = await scope_of(request).run(stock.adjust, product, by=data.by, reason=data.reason, price_id=data.price_id)
-    return _view(item)
+    adjust = shaped(stock.adjust, _view)
+    return await scope_of(request).run(adjust, product, by=data.by, reason=data.reason, price_id=data.price_id)
 
 
 @delete("/v1/products/{product:str}/stock", status_code=200, **route("stock:write", 404))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -11,12 +11,15 @@ from counterfoil.db.base import Scope
 from counterfoil.house import House
 from counterfoil.http.access import Asker, check_origin, find_identity, house_of
 from counterfoil.http.buying import NewCheckout
+from counterfoil.http.idempotency import shaped
 from counterfoil.kernel.errors import NotFound
 from counterfoil.sales import carts
 from counterfoil.sales.quotes import CartWithLines, WantedLine
 from counterfoil.settlement import quoting
 from counterfoil.settlement.checkout import FREE
 from counterfoil.settlement.quoting import WantedQuote
+
+V = TypeVar("V")
 
 
 class NewCart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,23 +40,30 @@ class NewCustomerCart(NewCart, frozen=True, kw_only=True, forbid_unknown_fields=
     customer_id: str | None = None
 
 
-async def quote_for(house: House, scope: Scope, wanted: NewCart, *, customer_id: str | None = None) -> CartWithLines:
-    """Price a cart and save it.
+async def quote_for(
+    house: House, scope: Scope, wanted: NewCart, shape: Callable[[CartWithLines], V], *, customer_id: str | None = None
+) -> V:
+    """Price a cart and save it; the cart as ``shape`` shows it.
 
     ``customer_id``: who buys, where the caller may buy for them. Raises NotFound for the rail, and what
     :func:`~counterfoil.settlement.quoting.quote` raises.
     """
     asked = await _wanted(house, scope, wanted, customer_id)
     if scope.once is not None:
-        return await scope.run(quoting.quote, asked)
+        return await scope.run(shaped(quoting.quote, shape), asked)
     # Quotes enter no record, so whose they are need not be told apart: all that wait go together.
-    return await house.scope(scope.tenant).coalesce(quoting.quote_each, asked)
+    return shape(await house.scope(scope.tenant).coalesce(quoting.quote_each, asked))
 
 
-async def quote_all(house: House, scope: Scope, wanted: Sequence[NewCustomerCart]) -> list[CartWithLines]:
-    """Price and save carts, all or none. Raises what :func:`~counterfoil.settlement.quoting.quote_many` raises."""
+async def quote_all(
+    house: House, scope: Scope, wanted: Sequence[NewCustomerCart], shape: Callable[[list[CartWithLines]], V]
+) -> V:
+    """Price and save carts, all or none; the carts as ``shape`` shows them.
+
+    Raises what :func:`~counterfoil.settlement.quoting.quote_many` raises.
+    """
     asked = [await _wanted(house, scope, one, one.customer_id) for one in wanted[: carts.MOST_AT_ONCE + 1]]
-    return await scope.run(quoting.quote_many, asked)
+    return await scope.run(shaped(quoting.quote_many, shape), asked)
 
 
 async def _wanted(house: House, scope: Scope, wanted: NewCart, customer_id: str | None) -> WantedQuote:

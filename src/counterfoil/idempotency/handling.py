@@ -26,6 +26,13 @@ class Reply(msgspec.Struct, frozen=True, array_like=True):
     body: bytes
 
 
+class Told(msgspec.Struct, frozen=True):
+    """What an operation returns whose answer's status depends on what it found."""
+
+    status: int
+    body: Any
+
+
 class Shape(msgspec.Struct, frozen=True):
     """How a route answers: with what an operation returned, where that is of this type."""
 
@@ -34,11 +41,17 @@ class Shape(msgspec.Struct, frozen=True):
 
     def reply(self, result: object) -> Reply | None:
         """The answer, if this result is all of it."""
+        if isinstance(result, Told):
+            return _json(result.status, result.body)
         if self.kind is None or self.kind is type(None):
             return Reply(self.status, [], b"") if result is None else None
         if type(result) is not self.kind:
             return None
-        return Reply(self.status, [(b"content-type", b"application/json")], msgspec.json.encode(result))
+        return _json(self.status, result)
+
+
+def _json(status: int, body: object) -> Reply:
+    return Reply(status, [(b"content-type", b"application/json")], msgspec.json.encode(body))
 
 
 class Handling:
