@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
+from sqlalchemy.util import await_only
 from tests.accounts.organizations import answers, organization, owner_of, roles_at
 from tests.support.app import MINUTE, TRANSACTIONS_OVERLAP, Shop, competitor, good, opening, problem
 from tests.support.people import person
@@ -13,6 +15,7 @@ from tests.support.people import person
 from counterfoil.accounts import customers, members, roles
 from counterfoil.accounts.customers import NewCustomer
 from counterfoil.kernel.clock import ManualClock
+from counterfoil.kernel.errors import Conflict
 from counterfoil.kernel.secrets import MasterKey
 
 
@@ -166,6 +169,35 @@ async def test_of_many_owners_who_are_removed_demoted_or_leave_at_once_one_stays
     held = await roles_at(shop, acme)
     assert [names for names in held.values() if "Owner" in names] == [["Owner"]]
     assert found[409, "last_owner"] >= 1
+
+
+@TRANSACTIONS_OVERLAP
+@pytest.mark.parametrize("rival", ["leave", "demote", "remove"])
+async def test_whoever_takes_an_owner_away_waits_for_one_who_is_leaving(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, rival: str
+) -> None:
+    acme = await organization(shop)
+    ada, bob = [await owner_of(shop, acme, f"{name}@example.com") for name in ("ada", "bob")]
+    rivals: dict[str, tuple[Any, ...]] = {
+        "leave": (members.leave, bob.id, acme),
+        "demote": (members.set_role, None, acme, bob.id, "Member"),
+        "remove": (members.remove, None, acme, bob.id),
+    }
+    take_away, started = members._take_away, list[asyncio.Future[Any]]()
+
+    def slowly(*args: Any) -> None:
+        if not started:
+            started.append(asyncio.ensure_future(shop.scope.run(*rivals[rival])))
+            done, _ = await_only(asyncio.wait(started, timeout=0.2))
+            assert not done  # it waits for us
+        take_away(*args)
+
+    monkeypatch.setattr(members, "_take_away", slowly)
+    await shop.scope.run(members.leave, ada.id, acme)
+    with pytest.raises(Conflict) as refused:
+        await started[0]
+    assert refused.value.code == "last_owner"
+    assert await roles_at(shop, acme) == {bob.id: ["Owner"]}
 
 
 async def test_the_same_role_granted_a_hundred_times_is_one(shop: Shop) -> None:
