@@ -166,8 +166,10 @@ def _check_books(remote: Remote, told: Told) -> None:
     payments, licenses, grants = remote.rows("payments"), remote.rows("licenses"), remote.rows("grants")
     machines, log, events = remote.rows("machines"), remote.rows("validation_log"), remote.rows("events")
 
-    # Every acknowledged thing is there, and each buyer was served to the end.
-    assert len(told.checkouts) > KILLS
+    # Every acknowledged thing is there, and each buyer was served to the end. (How many sales there were is up to the
+    # machine's speed.)
+    assert len(told.checkouts) >= BUYERS
+    assert told.retries >= KILLS
     assert {row["idempotency_key"].split()[-1]: row["id"] for row in checkouts.values()} == told.checkouts
     assert told.settled == set(checkouts) == set(orders)
     assert {row["user_agent"] for row in log} >= told.validations

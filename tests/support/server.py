@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import multiprocessing
+import random
 import socket
 import time
 from collections.abc import Iterator
@@ -32,6 +33,8 @@ READY_SECONDS = 60
 """How long a start may take: generous, for machines that run many tests at once."""
 STOP_SECONDS = 30
 _STARTS = 3
+_PORTS = range(20_000, 32_000)
+"""Below the ports that Linux gives to connections (``ip_local_port_range``)."""
 
 
 class ServerDidNotStart(RuntimeError):
@@ -99,11 +102,15 @@ def mint_key(database_url: str) -> str:
 
 
 def free_port() -> int:
-    """A loopback port that was free a moment ago."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """A loopback port that was free a moment ago.
+
+    Not one that the system hands out by itself: while its server is away, nobody's connection may take it.
+    """
+    for port in random.sample(_PORTS, 100):
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no free port")
 
 
 def start(
