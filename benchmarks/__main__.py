@@ -20,7 +20,7 @@ from pathlib import Path
 
 import asyncpg
 
-from benchmarks import accounts, commerce, reference, seed, webhooks
+from benchmarks import accounts, commerce, rails, reference, seed, webhooks
 from benchmarks.load import Result, Source, drive, request
 from benchmarks.server import Running, cpu_seconds, resident_mb, running
 
@@ -71,6 +71,7 @@ def _suite(database: str, url: str, folder: Path, arguments: argparse.Namespace)
     _accounts(database, url, folder, seconds)
     _commerce(database, url, folder, arguments)
     _webhooks(database, url, folder, seconds)
+    _rails(database, url, folder, arguments)
     if arguments.products > 10_000:
         seed.grow_catalog(url, folder, arguments.products)
         with running(url, folder) as server:
@@ -103,6 +104,35 @@ def _webhooks(database: str, url: str, folder: Path, seconds: float) -> None:
     _row(database, "deliveries enqueued", f"{rates.queued:,.0f}", "", "", "", "",
          f"{rates.changes:,.0f} changes/s, {rates.alone:,.0f} unheard")  # fmt: skip
     _row(database, "deliveries to a local receiver", f"{rates.delivered:,.0f}", "", "", "", "", "")
+
+
+def _rails(database: str, url: str, folder: Path, arguments: argparse.Namespace) -> None:
+    """Rails that keep copies. Ratios are of checking and decoding the same webhooks in one loop, and nothing else."""
+    seconds = arguments.seconds
+    hooks = rails.prepare_hooks(url, folder, sales=int(1500 * seconds), subscriptions=int(500 * seconds), renewals=3)
+    with running(url, folder, jobs="false") as server:
+        paid, renewed = hooks.paid, hooks.renewed
+        first = _measure(server, "settle by Stripe's webhook", lambda n: paid[n], count=len(paid), seconds=seconds,
+                         database=database)  # fmt: skip
+        second = _measure(server, "renew by Stripe's webhook", lambda n: renewed[n], count=len(renewed),
+                          seconds=seconds, database=database)  # fmt: skip
+    alone = hooks.checked_rate
+    _row(database, "HMAC and JSON of those alone", f"{alone:,.0f}", "", "", "", "",
+         f"settling is {first.rate / alone:.3f} of it, renewing {second.rate / alone:.3f}")  # fmt: skip
+    done = rails.drain(url, folder, arguments.owed)
+    _row(
+        database,
+        f"{arguments.owed:,} owed operations",
+        f"{done.rate:,.0f}",
+        "",
+        "",
+        "",
+        f"{done.resident_end:.0f}",
+        f"{done.resident_half:.0f} MB at half; {done.limited_rate:.1f}/s where {done.limit:.0f}/s are allowed",
+    )
+    spent = rails.import_catalog(url, folder, arguments.prices)
+    _row(database, f"{arguments.prices:,} prices imported", f"{arguments.prices / spent:,.0f}", "", "", "", "",
+         f"{spent:.1f} s at the rate that Stripe allows")  # fmt: skip
 
 
 def _commerce(database: str, url: str, folder: Path, arguments: argparse.Namespace) -> None:
@@ -218,12 +248,16 @@ def main() -> None:
     parser.add_argument("--only", choices=["sqlite", "postgresql"])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--products", type=int, default=1_000_000, help="the size of the large catalog")
+    parser.add_argument("--owed", type=int, default=5_000, help="how many owed operations are worked off")
+    parser.add_argument("--prices", type=int, default=100_000, help="how many prices are imported")
     parser.add_argument("--orders", type=int, default=1_000_000, help="how many orders a page is taken of")
     arguments = parser.parse_args()
     arguments.seconds = 1.0 if arguments.quick else 8.0
     if arguments.quick:
         arguments.products = min(arguments.products, 20_000)
         arguments.orders = min(arguments.orders, 20_000)
+        arguments.owed = min(arguments.owed, 1_000)
+        arguments.prices = min(arguments.prices, 10_000)
     _row("database", "what", "req/s", "p50 ms", "p99 ms", "cpu ms", "RSS MB", "")
     if arguments.only != "postgresql":
         _sqlite(arguments)

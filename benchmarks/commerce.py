@@ -99,6 +99,7 @@ def _order(tx: Tx, number: int) -> Order:
         source="bench",
         purchase_reference=f"order-{number}",
         checkout_id=None,
+        subscription_id=None,
         customer_id=None,
         user_id=None,
         status="paid" if number % 10 else "delivered",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -16,15 +17,21 @@ from counterfoil.accounts.tenants import KnownTenant, NewTenant, TenantChanges
 from counterfoil.accounts.types import DEFAULT_TENANT, Tenant
 from counterfoil.db.base import Database, Once, Scope
 from counterfoil.db.engines import connect
+from counterfoil.db.tx import Recorded, Tx
 from counterfoil.events import sealing
 from counterfoil.events.types import SYSTEM, Actor
+from counterfoil.exchange import outbox
 from counterfoil.exchange.checkouts import Turns
 from counterfoil.exchange.client import RailClient
+from counterfoil.exchange.comparing_payments import compare_due
 from counterfoil.exchange.letters.postman import Postman
 from counterfoil.exchange.letters.sender import Sender
 from counterfoil.exchange.oidc import Providers
+from counterfoil.exchange.pusher import Pusher
+from counterfoil.exchange.questions import ask_due
 from counterfoil.exchange.rails import Rails
 from counterfoil.exchange.reconcile import reconcile
+from counterfoil.exchange.reconcile_mirrors import reconcile_mirrors
 from counterfoil.exchange.refunds import Refunder
 from counterfoil.furnishing import Fresh, address_of, create_tenant, furnish, tend_sandbox, update_tenant
 from counterfoil.idempotency import keys as idempotency_keys
@@ -43,6 +50,7 @@ from counterfoil.settlement import holds
 from counterfoil.settlement.checkout import expire_due
 from counterfoil.uses import Uses
 from counterfoil.webhooks import worker
+from counterfoil.webhooks.deliveries import COURIER
 from counterfoil.webhooks.fan_out import fan_out
 from counterfoil.webhooks.worker import Courier
 
@@ -99,7 +107,8 @@ class House:
         self.postman = Postman(self.database, Sender(self.settings, self.master, self.base_url))
         self.refunder = Refunder(self.database, self.rails, self.client)
         self.courier = Courier(self.database, self.settings, self.master)
-        self.database.on_events = fan_out
+        self.pusher = Pusher(self.database, self.rails, self.client)
+        self.database.on_events = _what_follows
         self.session_lasts = Lasts(
             idle=timedelta(hours=self.settings.session_idle_hours),
             longest=timedelta(days=self.settings.session_days),
@@ -181,6 +190,10 @@ class House:
             row = (await self.tenants())[tenant]
         return address_of(self.settings, tenant, row)
 
+    async def webhook_url(self, tenant: str, rail: str) -> str:
+        """Where a rail sends a tenant's webhooks."""
+        return f"{await self.base_url(tenant)}/v1/webhooks/{rail}"
+
     def send_mail(self, tenant: str) -> None:
         """Have letters that were just queued leave now, if this process runs jobs. Nobody waits for it."""
         if self.settings.jobs:
@@ -196,6 +209,18 @@ class House:
         if self.settings.jobs:
             self.courier.send_soon(tenant)
 
+    def push(self, tenant: str) -> None:
+        """Have what was just owed to rails sent now, if this process runs jobs. Nobody waits for it."""
+        if self.settings.jobs:
+            self.pusher.soon(tenant)
+
+    def wake(self, tenant: str, who: AbstractSet[str]) -> None:
+        """Have those begin who have something to do since a transaction."""
+        if who & COURIER:
+            self.send_webhooks(tenant)
+        if who & _PUSHER:
+            self.push(tenant)
+
     def runner(self) -> Runner:
         """This process's share of the jobs."""
 
@@ -210,6 +235,15 @@ class House:
 
         async def ask_rails(scope: Scope) -> int:
             return await reconcile(scope, self.rails, self.client)
+
+        async def ask_mirrors(scope: Scope) -> int:
+            return await reconcile_mirrors(scope, self.rails, self.pusher)
+
+        async def compare_payments(scope: Scope) -> int:
+            return await compare_due(scope, self.rails, self.pusher)
+
+        async def ask_about_news(scope: Scope) -> int:
+            return await ask_due(scope, self.rails, self.client)
 
         async def seal_late(scope: Scope) -> int:
             return await self.seal(scope, back=timedelta(days=3), rows=10_000_000)
@@ -234,12 +268,25 @@ class House:
             JobKind("send_mail", timedelta(seconds=5), self.postman.send),
             JobKind("send_webhooks", timedelta(seconds=5), self.courier.send),
             JobKind("reconcile", timedelta(minutes=1), ask_rails),
+            JobKind("reconcile_subscriptions", timedelta(minutes=5), ask_mirrors),
+            JobKind("compare_payments", timedelta(hours=1), compare_payments),
             JobKind("execute_refunds", timedelta(seconds=30), self.refunder.work),
+            JobKind("push_to_rails", timedelta(seconds=30), self.pusher.work),
+            JobKind("ask_about_news", timedelta(seconds=10), ask_about_news),
             JobKind("seal_events", timedelta(seconds=5), self.seal),
             JobKind("seal_late_events", timedelta(hours=1), seal_late),
             JobKind("tidy", timedelta(hours=6), tidy),
             *([archiving] if self.settings.archival_enabled else []),
         ]
+
+
+_PUSHER = frozenset({"pusher"})
+
+
+def _what_follows(tx: Tx, recorded: Sequence[Recorded]) -> AbstractSet[str]:
+    """What becomes of events in their transaction: news for endpoints, and what rails are owed."""
+    told = COURIER if fan_out(tx, recorded) else frozenset()
+    return told | _PUSHER if outbox.owe_events(tx, recorded) else told
 
 
 @contextlib.asynccontextmanager
@@ -266,11 +313,14 @@ async def open_house(
         try:
             await database.scope(DEFAULT_TENANT).run(furnish, master, PrivateKey.generate())
             if not beside_servers:
-                database.on_news = house.send_webhooks
+                database.on_wake = house.wake
                 await house.tend_everyone()
         except SealBroken as error:
             raise BadMasterKey("the master key is not the one this database was made with") from error
-        async with house.postman.at_work(), house.courier.at_work(), house.refunder.at_work():
+        at_work = (house.postman, house.courier, house.refunder, house.pusher)
+        async with contextlib.AsyncExitStack() as stack:
+            for one in at_work:
+                await stack.enter_async_context(one.at_work())
             yield house
     finally:
         await client.close()

@@ -34,6 +34,10 @@ _BY_MIGRATION = {
         "webhook_deliveries", "stock_items", "discount_buyers", "stock_reservations", "fulfillments",
         "order_history", "refunds", "fulfillment_items",
     ),
+    "0004": (
+        "outbox", "rail_links", "subscriptions", "order_discounts", "subscription_items", "invoices", "disputes",
+        "subscription_periods",
+    ),
 }  # fmt: skip
 
 TABLES = tuple(name for made in _BY_MIGRATION.values() for name in made)

@@ -40,7 +40,7 @@ from counterfoil.db.schema import metadata
 from counterfoil.events import tables as events
 from counterfoil.events.types import Event, EventSeal
 from counterfoil.exchange import tables as exchange
-from counterfoil.exchange.types import InboxEntry, RailSettings
+from counterfoil.exchange.types import InboxEntry, Owed, RailSettings
 from counterfoil.idempotency import tables as idempotency
 from counterfoil.idempotency.types import IdempotencyKey
 from counterfoil.jobs import tables as jobs
@@ -55,16 +55,21 @@ from counterfoil.sales.types import (
     Cart,
     CartLine,
     Checkout,
+    Dispute,
     Fulfillment,
     FulfillmentItem,
+    Invoice,
     Order,
+    OrderDiscount,
     OrderHistoryEntry,
     Payment,
     PaymentReference,
     Refund,
 )
 from counterfoil.settlement import tables as settlement
-from counterfoil.settlement.types import Grant
+from counterfoil.settlement.types import Grant, RailLink
+from counterfoil.subscriptions import tables as subscriptions
+from counterfoil.subscriptions.types import Subscription, SubscriptionItem, SubscriptionPeriod
 from counterfoil.webhooks import tables as webhooks
 from counterfoil.webhooks.types import Delivery, Sequence, StoredEndpoint
 
@@ -106,12 +111,20 @@ STRUCTS: dict[sa.Table, type[msgspec.Struct]] = {
     sales.refunds: Refund,
     sales.payments_archive: ArchivedPayment,
     sales.payment_references: PaymentReference,
+    sales.order_discounts: OrderDiscount,
+    sales.invoices: Invoice,
+    sales.disputes: Dispute,
+    subscriptions.subscriptions: Subscription,
+    subscriptions.subscription_items: SubscriptionItem,
+    subscriptions.subscription_periods: SubscriptionPeriod,
     settlement.grants: Grant,
+    settlement.rail_links: RailLink,
     licensing.signing_keys: SigningKey,
     licensing.licenses: License,
     licensing.machines: Machine,
     licensing.validation_log: ValidationEntry,
     exchange.inbox: InboxEntry,
+    exchange.outbox: Owed,
     exchange.rail_settings: RailSettings,
     jobs.jobs: Job,
     events.events: Event,

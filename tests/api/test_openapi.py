@@ -26,7 +26,7 @@ from counterfoil.kernel.secrets import new_secret
 
 R = TypeVar("R")
 
-EXAMPLES = 12
+EXAMPLES = 7
 """Made-up requests for each operation, on each database: the budget."""
 
 _LOOKED_AT = [

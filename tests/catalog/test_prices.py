@@ -71,6 +71,7 @@ async def test_a_price_in_every_detail(shop: Shop) -> None:
         "interval": "month",
         "interval_count": 3,
         "trial_days": 14,
+        "tax_mode": "internal",
         "country_overrides": [{"countries": ["IN", "BD"], "unit_amount": 499}],
         "quantity_min": 5,
         "quantity_max": 50,
@@ -84,6 +85,8 @@ async def test_a_price_in_every_detail(shop: Shop) -> None:
         "id": made["id"],
         "product_id": owner,
         **fields,
+        "billing_scheme": "per_unit",
+        "usage_type": "licensed",
         "status": "active",
         "locked_at": None,
         "replaces": None,
@@ -92,7 +95,18 @@ async def test_a_price_in_every_detail(shop: Shop) -> None:
     }
     assert await price_of(shop, made["id"]) == made
     (shown,) = good(await shop.http.get("/v1/products/editor"))["prices"]
-    hidden = {"product_id", "metadata", "status", "locked_at", "replaces", "created_at", "updated_at"}
+    hidden = {
+        "product_id",
+        "billing_scheme",
+        "usage_type",
+        "tax_mode",
+        "metadata",
+        "status",
+        "locked_at",
+        "replaces",
+        "created_at",
+        "updated_at",
+    }
     assert shown == {name: value for name, value in made.items() if name not in hidden}
     event = await shop.row("events", object_id=made["id"])
     assert (event["type"], event["amount"], event["asset"]) == ("price.created", 1_999, "USD")

@@ -66,6 +66,7 @@ async def test_a_product_in_every_detail(shop: Shop) -> None:
         "description": "Writes.\nReads.",
         "image_url": "https://x.example/editor.png",
         "tax_category": "saas",
+        "type": "custom",
         "metadata": {"cost_center": 7},
     }
     answer = await shop.staff.post("/v1/products", json=fields)
@@ -74,7 +75,7 @@ async def test_a_product_in_every_detail(shop: Shop) -> None:
     now = "2026-01-02T03:04:05.678901Z"
     assert made == {"id": made["id"], **fields, "status": "active", "created_at": now, "updated_at": now}
     assert made["id"].startswith("pro_")
-    shown = {name: value for name, value in made.items() if name not in {"metadata", "updated_at"}}
+    shown = {name: value for name, value in made.items() if name not in {"type", "metadata", "updated_at"}}
     for name in ("editor", made["id"]):
         assert good(await shop.http.get(f"/v1/products/{name}")) == {**shown, "prices": [], "benefits": []}
     listed = good(await shop.http.get("/v1/products"))

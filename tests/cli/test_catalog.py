@@ -28,12 +28,13 @@ def test_empty_list_says_so(cli: Cli) -> None:
 def test_product_shows_prices_and_benefits(cli: Cli, editor: dict[str, str]) -> None:
     lines = cli("product", "show", "editor").splitlines()
     assert lines[0] == f"id            {editor['product']}"
-    assert lines[1:8] == [
+    assert lines[1:9] == [
         "slug          editor",
         "name          Editor",
         "description   -",
         "image_url     -",
         "tax_category  standard",
+        "type          standard",
         "status        active",
         "metadata      -",
     ]

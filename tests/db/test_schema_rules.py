@@ -22,7 +22,9 @@ PRIMARY_KEYS = {
     "tenants": [TENANT],
     "discount_buyers": [TENANT, "discount_id", "buyer"],
     "fulfillment_items": [TENANT, "fulfillment_id", "line"],
+    "order_discounts": [TENANT, "order_id", "discount_id"],
     "payment_references": [TENANT, "rail", "reference"],
+    "subscription_periods": [TENANT, "subscription_id", "period_start"],
     "webhook_sequences": [TENANT, "object_id"],
 }
 
@@ -148,7 +150,9 @@ def test_column_types_are_the_few_that_are_exact(table: sa.Table) -> None:
 def test_moments_are_named_at_and_nothing_else_is(table: sa.Table) -> None:
     for column in table.columns:
         is_moment = isinstance(column.type, Timestamp)
-        assert is_moment == column.name.endswith(("_at", "_until")), column
+        is_flag = isinstance(column.type, sa.Boolean)
+        named_so = column.name.endswith(("_at", "_until", "_since", "_start", "_end"))
+        assert is_moment == (named_so and not is_flag), column
 
 
 @each_table

@@ -810,7 +810,8 @@ async def test_the_job_asks_on_its_own(shop: Shop) -> None:
     async with worker(shop, timedelta(minutes=20)) as house:
         # Other runs on this database have set the jobs' times; all are due long before tomorrow.
         house.database.clock.advance(timedelta(days=1))  # type: ignore[attr-defined]
-        assert await house.runner().run_due() == 8
+        runner = house.runner()
+        assert await runner.run_due() == len(runner.names)
     assert shop.claim(opened)["status"] == "settled"
 
 

@@ -22,6 +22,7 @@ from counterfoil.kernel.clock import ManualClock
 from counterfoil.kernel.money import Money
 from counterfoil.kernel.secrets import MasterKey
 from counterfoil.rails.base import (
+    AsksNothing,
     HttpRequest,
     HttpResponse,
     RailRefused,
@@ -39,7 +40,7 @@ from counterfoil.settlement import reverse
 CLAIM = refund_attempts.CLAIM_LASTS
 
 
-class BankRail(RefundsByHand):
+class BankRail(AsksNothing, RefundsByHand):
     """Translates for a bank that gives the money back every time it is asked, but can be asked what it did."""
 
     name = "bank"
@@ -55,7 +56,7 @@ class BankRail(RefundsByHand):
     def find_refund_request(self, settings: Any, intent: RefundIntent) -> HttpRequest:
         return HttpRequest(method="GET", url=intent.refund_id)
 
-    def read_found_refund(self, settings: Any, response: HttpResponse) -> RefundDone | None:
+    def read_found_refund(self, settings: Any, intent: RefundIntent, response: HttpResponse) -> RefundDone | None:
         if response.status == 404:
             return None
         return self.read_refunded(settings, response)

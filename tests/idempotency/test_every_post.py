@@ -15,6 +15,7 @@ import httpx
 import pytest
 from litestar import Litestar
 from litestar.routes import HTTPRoute
+from tests.support import fake_rails
 from tests.support.accounts import token_to
 from tests.support.app import Shop, good, opening
 from tests.support.orders import new_order
@@ -38,8 +39,11 @@ AFTERWARDS = {
     "/v1/rails/btcpay", "/v1/rails/btcpay/authorize", "/v1/stock/reconcile",
     "/v1/webhook-endpoints/{endpoint_id}/replay",
     "/v1/me/passkeys/options", "/v1/session/passkey/options", "/v1/me/emails", "/v1/staff-enrollments",
-    # They change nothing.
-    "/v1/discounts/validate",
+    "/v1/rails/{rail}", "/v1/rails/{rail}/rotate", "/v1/inbox/{news_id}/replay",
+    # They change nothing with us; a rail's portal is a session there.
+    "/v1/customers/{customer_id}/portal", "/v1/customers/{customer_id}/subscriptions/{subscription_id}/portal",
+    "/v1/subscriptions/{subscription_id}/portal",
+    "/v1/discounts/validate", "/v1/rails/{rail}/check",
 }  # fmt: skip
 """Routes whose answer is stored after the change: a crash in between loses it (``idempotency_answer_lost``)."""
 
@@ -69,6 +73,7 @@ BASICS = {
     "/v1/refunds",
     "/v1/roles",
     "/v1/staff",
+    "/v1/sync/{rail}/retry",
     "/v1/tenants",
     "/v1/tenants/{tenant_id}/resume",
     "/v1/tenants/{tenant_id}/suspend",
@@ -95,6 +100,14 @@ SELLING = {
     "/v1/refunds/{refund_id}/approve",
     "/v1/refunds/{refund_id}/deny",
     "/v1/refunds/{refund_id}/settle",
+}
+SUBSCRIPTIONS = {
+    f"{path}/{verb}"
+    for path in (
+        "/v1/customers/{customer_id}/subscriptions/{subscription_id}",
+        "/v1/subscriptions/{subscription_id}",
+    )
+    for verb in ("cancel", "change", "keep", "pause", "resume")
 }
 PEOPLE_AND_WEBHOOKS = {
     "/v1/customers",
@@ -203,6 +216,7 @@ async def test_the_answer_is_stored_with_the_change(shop: Shop, told: dict[str, 
     payment = (await post("/v1/payments", paid))["id"]
     await post(f"/v1/payments/{payment}/resolve", {"resolution": "accepted"})
     await post("/v1/refunds", {"payment_id": payment, "amount": 1})
+    await post("/v1/sync/stripe/retry")
 
     boss = await person(shop, "boss@example.com", staff="SuperAdmin", app=shop.app)
     await post("/v1/me/recovery-codes", http=boss.http)
@@ -252,6 +266,23 @@ async def test_the_answers_of_what_sells_are_stored_too(shop: Shop, told: dict[s
     assert_stored(told, SELLING)
 
 
+async def test_the_answers_of_subscriptions_are_stored_too(shop: Shop, told: dict[str, bool], post: Post) -> None:
+    rail = fake_rails.connect(shop)
+    firm = good(await shop.staff.post("/v1/customers", json={"kind": "organization", "name": "One"}))["id"]
+    often = {"type": "recurring", "interval": "month", "interval_count": 1, "asset": "EUR"}
+    one, two = await shop.tier("one", **often), await shop.tier("two", **often)
+    made = await fake_rails.subscribe(shop, rail, one, customer_id=firm)
+    told.clear()
+    plans = ([{"price_id": two.price_id}, {"price_id": one.price_id}], [{"price_id": one.price_id}])
+    paths = (f"/v1/customers/{firm}/subscriptions/{made}", f"/v1/subscriptions/{made}")
+    for path, items in zip(paths, plans, strict=True):
+        for verb, body in (("cancel", {}), ("keep", {}), ("pause", {"at_period_end": False}), ("resume", {}),
+                           ("change", {"items": items})):  # fmt: skip
+            await post(f"{path}/{verb}", body)
+            await fake_rails.push(shop)
+    assert_stored(told, SUBSCRIPTIONS)
+
+
 async def test_the_answers_of_members_machines_and_webhooks_are_stored_too(
     shop: Shop, told: dict[str, bool], post: Post
 ) -> None:
@@ -292,6 +323,6 @@ def test_every_route_is_driven_or_named() -> None:
         for handler in route.route_handlers
         if repeats_of(handler) == "once"
     }
-    driven = BASICS | SELLING | PEOPLE_AND_WEBHOOKS
+    driven = BASICS | SELLING | SUBSCRIPTIONS | PEOPLE_AND_WEBHOOKS
     assert once == AFTERWARDS | driven
     assert not AFTERWARDS & driven

@@ -18,14 +18,16 @@ ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / ".tools"
 BINARY = TOOLS / "node_modules" / ".bin" / "prism"
 PACKAGE = "@stoplight/prism-cli@5.14.2"
-SPEC = ROOT.parent / "shared" / "specs" / "btcpay-greenfield-2.4.1.json"
+SPECS = ROOT.parent / "shared" / "specs"
+SPEC = SPECS / "btcpay-greenfield-2.4.1.json"
+PADDLE = SPECS / "paddle-openapi-2025-05-27.yaml"
 START_SECONDS = 60
 
 
-def available() -> str | None:
+def available(spec: Path = SPEC) -> str | None:
     """Why Prism cannot be used here; None when it can."""
-    if not SPEC.is_file():
-        return f"the specification {SPEC.name} is not in ../shared/specs"
+    if not spec.is_file():
+        return f"the specification {spec.name} is not in ../shared/specs"
     if shutil.which("node") is None:
         return "node is not installed"
     if not BINARY.exists():
@@ -50,10 +52,10 @@ def _free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(upstream: str) -> Iterator[str]:
+def running(upstream: str, spec: Path = SPEC) -> Iterator[str]:
     """The address of a Prism in front of ``upstream``. Raises RuntimeError when it does not start."""
     port = _free_port()
-    command = [str(BINARY), "proxy", str(SPEC), upstream, "--errors", "--host", "127.0.0.1", "--port", str(port)]
+    command = [str(BINARY), "proxy", str(spec), upstream, "--errors", "--host", "127.0.0.1", "--port", str(port)]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert process.stdout is not None
     output, ready = process.stdout, threading.Event()

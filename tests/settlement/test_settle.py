@@ -310,6 +310,7 @@ async def test_an_order_in_every_detail(shop: Shop) -> None:
         "purchase_reference": opened["id"],
         "checkout_id": opened["id"],
         "customer_id": None,
+        "subscription_id": None,
         "user_id": None,
         "status": "paid",
         "items": [

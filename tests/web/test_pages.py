@@ -28,6 +28,7 @@ from counterfoil.rails.base import CheckoutReport, CheckoutState, PaymentFact
 from counterfoil.rails.btcpay.settings import BTCPaySettings
 from counterfoil.rails.sandbox.rail import SandboxSettings
 from counterfoil.rails.sandbox.session import Action, act, seal, unseal
+from counterfoil.rails.stripe import StripeSettings
 from counterfoil.sales import checkouts
 from counterfoil.web import words
 
@@ -156,6 +157,28 @@ async def test_a_product_says_what_it_promises(shop: Shop, visitor: httpx.AsyncC
     )  # fmt: skip
     assert page.form.fields["price_id"] == sold.price_id
     assert re.fullmatch(r"[0-9a-f]{32}", page.form.fields["attempt"])
+
+
+async def test_what_is_paid_again_is_sold_where_a_rail_takes_money_again(
+    shop: Shop, visitor: httpx.AsyncClient
+) -> None:
+    await shop.tier("editor", amount=2900, asset="USD", tier="personal")
+    shop.clock.advance(MINUTE)
+    monthly = {"type": "recurring", "interval": "month", "interval_count": 1, "trial_days": 14}
+    sold = await shop.tier("editor", amount=500, asset="USD", tier="monthly", **monthly)
+    assert len((await see(visitor, "/p/editor")).all("label", class_="choice")) == 0
+    settings = StripeSettings(base_url="http://127.0.0.1:9", api_key="sk_test_x", livemode=False)
+    await shop.scope.run(rail_settings.save, shop.house.master, "stripe-test", settings, {})
+    page = await see(visitor, "/p/editor")
+    _once, again, *rails = page.all("label", class_="choice")
+    assert again.text == "Monthly $5.00 per month, after 14 days free 1 machine Good for as long as it is paid"
+    assert [rail.text for rail in rails] == ["Sandbox (no real money)", "Card (Stripe, no real money)"]
+    before = await shop.everything()
+    form = {**page.form.fields, "price_id": sold.price_id, "rail": "sandbox"}
+    refused = await visitor.post("/p/editor/buy", data=form)
+    assert refused.status_code == 422
+    assert "This is paid again and again: choose another way to pay." in refused.text
+    assert await shop.everything() == before
 
 
 async def test_a_form_is_never_stored_nor_shown_twice(shop: Shop, visitor: httpx.AsyncClient) -> None:

@@ -20,10 +20,13 @@ from counterfoil.api.catalog import catalog
 from counterfoil.api.clients import clients
 from counterfoil.api.customer_details import customer_details
 from counterfoil.api.customer_sales import customer_sales
+from counterfoil.api.customer_subscriptions import customer_subscriptions
 from counterfoil.api.customers import customers_router
 from counterfoil.api.discounts import discounts_router
+from counterfoil.api.disputes import disputes_router
 from counterfoil.api.fulfillments import fulfillments_router
 from counterfoil.api.identities import identities_router
+from counterfoil.api.invoices import invoices_router
 from counterfoil.api.licenses import licenses_router
 from counterfoil.api.me import me_router
 from counterfoil.api.members import members_router
@@ -32,11 +35,14 @@ from counterfoil.api.passkeys import passkeys_router
 from counterfoil.api.payments import payments_router
 from counterfoil.api.rails import rails
 from counterfoil.api.refunds import refunds_router
+from counterfoil.api.reports import reports_router
 from counterfoil.api.roles import roles_router
 from counterfoil.api.sales import sales
 from counterfoil.api.sign_in import sign_in_router
 from counterfoil.api.staff import staff_router
 from counterfoil.api.stock import stock_router
+from counterfoil.api.subscriptions import subscriptions_router
+from counterfoil.api.sync import sync_router
 from counterfoil.api.system import system
 from counterfoil.api.tenants import tenants_router
 from counterfoil.api.users import users_router
@@ -65,10 +71,16 @@ API = [
     clients,
     licenses_router,
     rails,
+    sync_router,
     customers_router,
     customer_details,
     customer_sales,
+    customer_subscriptions,
     refunds_router,
+    reports_router,
+    subscriptions_router,
+    invoices_router,
+    disputes_router,
     identities_router,
     passkeys_router,
     members_router,

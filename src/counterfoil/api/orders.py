@@ -48,6 +48,7 @@ class OrderView(msgspec.Struct, frozen=True):
     source: str
     purchase_reference: str
     checkout_id: str | None
+    subscription_id: str | None
     customer_id: str | None
     user_id: str | None
     status: OrderStatus

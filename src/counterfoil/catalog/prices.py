@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from counterfoil.catalog import products
 from counterfoil.catalog.products import check_slug, check_text
 from counterfoil.catalog.tables import prices, stock_items
-from counterfoil.catalog.types import DEFAULT_TIER, CatalogStatus, CountryOverride, Interval, Price, PriceType
+from counterfoil.catalog.types import DEFAULT_TIER, CatalogStatus, CountryOverride, Interval, Price, PriceType, TaxMode
 from counterfoil.db.functions import any_of
 from counterfoil.db.schema import columns, mine
 from counterfoil.db.tx import Tx
@@ -61,6 +61,7 @@ class NewPrice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     interval: Interval | None = None
     interval_count: int | None = None
     trial_days: int = 0
+    tax_mode: TaxMode = "account_setting"
     country_overrides: list[CountryOverride] = []
     quantity_min: int = 1
     quantity_max: int = MAX_QUANTITY
@@ -73,6 +74,7 @@ class PriceChanges(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     unit_amount: int | msgspec.UnsetType = msgspec.UNSET
     country_overrides: list[CountryOverride] | msgspec.UnsetType = msgspec.UNSET
     trial_days: int | msgspec.UnsetType = msgspec.UNSET
+    tax_mode: TaxMode | msgspec.UnsetType = msgspec.UNSET
     quantity_min: int | msgspec.UnsetType = msgspec.UNSET
     quantity_max: int | msgspec.UnsetType = msgspec.UNSET
     name: str | msgspec.UnsetType = msgspec.UNSET
@@ -81,7 +83,7 @@ class PriceChanges(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     metadata: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
-_TERMS = {"unit_amount", "country_overrides", "trial_days", "quantity_min", "quantity_max"}
+_TERMS = {"unit_amount", "country_overrides", "trial_days", "tax_mode", "quantity_min", "quantity_max"}
 
 
 def _check_amount(field: str, amount: int) -> None:
@@ -89,7 +91,8 @@ def _check_amount(field: str, amount: int) -> None:
         raise Invalid.field(field, f"must be from 0 to {money.MAX_AMOUNT} minor units")
 
 
-def _check(price: Price) -> None:
+def check(price: Price) -> None:
+    """Raise Invalid for what no price can be."""
     _check_amount("unit_amount", price.unit_amount)
     check_text("name", price.name, most=200)
     check_text("description", price.description, most=2000)
@@ -127,10 +130,13 @@ def create(tx: Tx, product: str, new: NewPrice) -> Price:
         description=new.description,
         asset=new.asset,
         unit_amount=new.unit_amount,
+        billing_scheme="per_unit",
         type=new.type,
         interval=new.interval,
         interval_count=new.interval_count,
         trial_days=new.trial_days,
+        usage_type="licensed",
+        tax_mode=new.tax_mode,
         country_overrides=[msgspec.to_builtins(override) for override in new.country_overrides],
         quantity_min=new.quantity_min,
         quantity_max=new.quantity_max,
@@ -141,7 +147,7 @@ def create(tx: Tx, product: str, new: NewPrice) -> Price:
         created_at=tx.now,
         updated_at=tx.now,
     )
-    _check(price)
+    check(price)
     _add(tx, price)
     return price
 
@@ -196,7 +202,7 @@ def update(tx: Tx, price_id: str, changes: PriceChanges) -> Price:
     if not changed:
         return old
     new = msgspec.structs.replace(old, **given, updated_at=tx.now)
-    _check(new)
+    check(new)
     if changed & _TERMS and old.locked_at is not None:
         if old.status == "archived":
             raise Conflict("This price is archived; make a new one instead.", code="price_archived")

@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from counterfoil.catalog.tables import benefits, prices, products
-from counterfoil.catalog.types import Benefit, CatalogStatus, Price, Product
+from counterfoil.catalog.types import Benefit, CatalogStatus, Price, Product, ProductType
 from counterfoil.db.functions import any_of
 from counterfoil.db.schema import columns, mine
 from counterfoil.db.tx import Tx
@@ -42,6 +42,7 @@ class NewProduct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     description: str = ""
     image_url: str | None = None
     tax_category: str = "standard"
+    type: ProductType = "standard"
     metadata: dict[str, Any] = {}
 
 
@@ -78,7 +79,8 @@ def check_text(field: str, value: str, *, most: int, least: int = 0) -> None:
         raise Invalid.field(field, "must not contain control characters")
 
 
-def _check(fields: NewProduct | ProductChanges) -> None:
+def check(fields: NewProduct | ProductChanges) -> None:
+    """Raise Invalid for what no product can be."""
     if isinstance(fields.name, str):
         check_text("name", fields.name, most=200, least=1)
     if isinstance(fields.description, str):
@@ -94,7 +96,7 @@ def _check(fields: NewProduct | ProductChanges) -> None:
 def create(tx: Tx, new: NewProduct) -> Product:
     """Make a product. Raises Invalid; Conflict (``slug_taken``)."""
     check_slug("slug", new.slug)
-    _check(new)
+    check(new)
     product = Product(
         id=tx.new_id("pro"),
         slug=new.slug,
@@ -102,6 +104,7 @@ def create(tx: Tx, new: NewProduct) -> Product:
         description=new.description,
         image_url=new.image_url,
         tax_category=new.tax_category,
+        type=new.type,
         status="active",
         metadata=new.metadata,
         created_at=tx.now,
@@ -144,7 +147,7 @@ def offer(tx: Tx, slug_or_id: str) -> Offer:
 
 def update(tx: Tx, slug_or_id: str, changes: ProductChanges) -> Product:
     """Change a product. Raises Invalid, NotFound."""
-    _check(changes)
+    check(changes)
     given = {
         name: value for name in changes.__struct_fields__ if (value := getattr(changes, name)) is not msgspec.UNSET
     }

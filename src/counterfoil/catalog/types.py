@@ -8,7 +8,11 @@ from typing import Any, Literal
 import msgspec
 
 CatalogStatus = Literal["active", "archived"]
+ProductType = Literal["standard", "custom"]
 PriceType = Literal["one_time", "recurring"]
+BillingScheme = Literal["per_unit", "tiered"]
+UsageType = Literal["licensed", "metered"]
+TaxMode = Literal["account_setting", "external", "internal"]
 Interval = Literal["day", "week", "month", "year"]
 DiscountKind = Literal["percentage", "flat", "flat_per_seat", "set_price", "free"]
 DiscountStage = Literal["catalog", "checkout"]
@@ -28,6 +32,8 @@ class Product(msgspec.Struct, frozen=True):
     description: str
     image_url: str | None
     tax_category: str
+    type: ProductType
+    """Whether it is part of the catalog, or was made for one sale."""
     status: CatalogStatus
     metadata: dict[str, Any]
     created_at: datetime
@@ -86,10 +92,14 @@ class Price(msgspec.Struct, frozen=True):
     description: str
     asset: str
     unit_amount: int
+    billing_scheme: BillingScheme
     type: PriceType
     interval: Interval | None
     interval_count: int | None
     trial_days: int
+    usage_type: UsageType
+    tax_mode: TaxMode
+    """Whether tax is in the amount (internal), comes on top of it, or is as the rail's account says."""
     country_overrides: list[dict[str, Any]]
     quantity_min: int
     quantity_max: int

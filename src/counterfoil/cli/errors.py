@@ -7,6 +7,7 @@ from counterfoil.db.migrate import BrokenReferences, MissingTables, NewerDatabas
 from counterfoil.house import BadMasterKey
 from counterfoil.kernel.errors import CounterfoilError
 from counterfoil.kernel.secrets import SealBroken
+from counterfoil.rails.base import RailRefused, RailUnavailable
 
 _HINTS = {
     "product_not_found": "counterfoil product list",
@@ -19,6 +20,10 @@ _HINTS = {
     "discount_not_found": "counterfoil discount list",
     "customer_not_found": "counterfoil customer list",
     "refund_not_found": "counterfoil refund list",
+    "subscription_not_found": "counterfoil subscription list",
+    "invoice_not_found": "counterfoil invoice list",
+    "dispute_not_found": "counterfoil dispute list",
+    "change_in_progress": "counterfoil sync status",
     "payment_required": "name one with --payment",
     "address_not_found": "counterfoil customer address list CUSTOMER",
     "business_not_found": "counterfoil customer business list CUSTOMER",
@@ -52,6 +57,8 @@ def explain(error: Exception) -> tuple[str, str | None] | None:
             hint = error.hint
         case CounterfoilError():
             hint = _HINTS.get(error.code)
+        case RailRefused() | RailUnavailable():
+            hint = None
         case BadDatabaseUrl():
             hint = "set COUNTERFOIL_DATABASE_URL"
         case BadMasterKey():

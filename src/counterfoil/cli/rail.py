@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from counterfoil.cli import compare, rail_accounts
 from counterfoil.cli.context import confirm, read, within
-from counterfoil.cli.errors import CliError
 from counterfoil.cli.options import AsJson, Yes, group
 from counterfoil.cli.output import Column, print_fields, print_json, print_page, view
 from counterfoil.db.base import Scope
@@ -54,7 +52,7 @@ def connect_btcpay(
     as_json: AsJson = False,
 ) -> None:
     """Connect a BTCPay store with an API key made there. Its webhook is set up by us."""
-    api_key = _read_key(api_key_file)
+    api_key = rail_accounts.read_key(api_key_file)
 
     async def work(house: House, scope: Scope) -> Connected:
         return await connect.connect_btcpay(
@@ -65,7 +63,7 @@ def connect_btcpay(
             base_url=address,
             api_key=api_key,
             store_id=store,
-            webhook_url=f"{await house.base_url(scope.tenant)}/v1/webhooks/btcpay",
+            webhook_url=await house.webhook_url(scope.tenant, "btcpay"),
         )
 
     done = within(ctx, work)
@@ -73,17 +71,6 @@ def connect_btcpay(
         print_json(done)
     else:
         print_fields((name, getattr(done, name)) for name in done.__struct_fields__)
-
-
-def _read_key(path: str | None) -> str:
-    """A key is never an argument: those are in the shell's history and in every process list."""
-    if path is None:
-        return str(typer.prompt("API key", hide_input=True, err=True)).strip()
-    try:
-        return (sys.stdin.read() if path == "-" else Path(path).read_text()).strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise CliError(f"the API key cannot be read from {path}: {reason}") from error
 
 
 @app.command("disconnect")
@@ -107,3 +94,10 @@ def disconnect(
     typer.echo(f"{rail} is disconnected")
     for one in left:
         typer.echo(f"left to do: {one}")
+
+
+app.command("connect-stripe")(rail_accounts.connect_stripe)
+app.command("connect-paddle")(rail_accounts.connect_paddle)
+app.command("check")(rail_accounts.check)
+app.command("rotate")(rail_accounts.rotate)
+app.command("compare")(compare.compare)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 from counterfoil.db.tx import OnEvents, Tx
@@ -50,8 +51,8 @@ class Database(ABC):
         self.clock = clock
         self.on_events: OnEvents | None = None
         """Called in every transaction that recorded events, once they are written and before it commits."""
-        self.on_news: Callable[[str], None] | None = None
-        """Called with the tenant once a transaction is durable whose ``on_events`` said that news is owed."""
+        self.on_wake: Callable[[str, AbstractSet[str]], None] | None = None
+        """Called once a transaction is durable whose ``on_events`` named somebody: with the tenant, and with whom."""
         self._coalescer = Coalescer(self, at_once=batches_at_once, most=batch_size)
 
     def scope(self, tenant: str, actor: Actor = SYSTEM) -> Scope:
@@ -68,8 +69,8 @@ class Database(ABC):
             return work(tx)
 
         answer = await self._write(noted, tenant, actor)
-        if last is not None and last.owes_news and self.on_news is not None:
-            self.on_news(tenant)
+        if last is not None and last.wakes and self.on_wake is not None:
+            self.on_wake(tenant, last.wakes)
         return answer
 
     @abstractmethod

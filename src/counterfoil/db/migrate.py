@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-HEAD = "0003_commerce"
+HEAD = "0004_rails"
 """The newest migration: what this version of the program needs."""
 
 SCRIPTS = Path(__file__).parent / "migrations"

@@ -15,9 +15,18 @@ from alembic.operations import BatchOperations
 
 from counterfoil.table_names import name_of
 
-__all__ = ["add_column", "batch_alter_table", "create_index", "create_table", "drop_index", "f", "name_of"]
+__all__ = [
+    "add_column",
+    "batch_alter_table",
+    "create_index",
+    "create_table",
+    "drop_index",
+    "execute",
+    "f",
+    "name_of",
+]
 
-f = op.f
+execute, f = op.execute, op.f
 
 
 def create_table(table: str, *items: sa.schema.SchemaItem) -> None:

@@ -7,6 +7,7 @@ clock, randomness or the database, so it can be retried, and tested without mock
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any, TypeAlias, TypeVar
 
@@ -25,8 +26,8 @@ Row: TypeAlias = "sa.Row[*tuple[Any, ...]]"
 
 Recorded: TypeAlias = Mapping[str, Any]
 """An event as it was written: the columns of its row by name."""
-OnEvents: TypeAlias = "Callable[[Tx, Sequence[Recorded]], bool]"
-"""What else becomes of events in the transaction that records them; whether somebody is owed news of them."""
+OnEvents: TypeAlias = "Callable[[Tx, Sequence[Recorded]], AbstractSet[str]]"
+"""What else becomes of events in the transaction that records them; who is to be woken when it is durable."""
 
 _INSERT_EVENTS = sa.insert(events)
 _NOTHING: Mapping[str, Any] = {}
@@ -52,8 +53,8 @@ class Tx:
         "actor",
         "new_id",
         "now",
-        "owes_news",
         "tenant",
+        "wakes",
     )
 
     def __init__(
@@ -68,7 +69,8 @@ class Tx:
     ) -> None:
         self._connection = connection
         self._on_events = on_events
-        self.owes_news = False
+        self.wakes: AbstractSet[str] = frozenset()
+        """Who is to be woken when this is durable."""
         self._statements_left = 1 if single else -1
         self._events: list[dict[str, Any]] = []
         self._sums: dict[sa.Executable, dict[str, int]] = {}
@@ -125,6 +127,12 @@ class Tx:
         if rows:
             self._later.setdefault(table, []).extend(self._row(row) for row in rows)
 
+    def write_rows(self) -> None:
+        """Add now what ``insert_later`` put off: somebody is about to read it after all."""
+        later, self._later = self._later, {}
+        for table, rows in later.items():
+            self._connection.execute(_insert_into(table), rows)
+
     def once(self, name: str, find: Callable[[], R]) -> R:
         """What ``find`` finds, looked up once a transaction: for what does not change while it lasts."""
         if name not in self._found:
@@ -176,9 +184,7 @@ class Tx:
 
         The database calls it before it commits.
         """
-        later, self._later = self._later, {}
-        for table, rows in later.items():
-            self._connection.execute(_insert_into(table), rows)
+        self.write_rows()
         put_off, self._sums = self._sums, {}
         for statement, sums in put_off.items():
             same = {"now": self.now, "tenant": self.tenant}
@@ -187,8 +193,8 @@ class Tx:
         recorded, self._events = self._events, []
         if recorded:
             self._connection.execute(_INSERT_EVENTS, recorded)
-            if self._on_events is not None and self._on_events(self, recorded):
-                self.owes_news = True
+            if self._on_events is not None:
+                self.wakes |= self._on_events(self, recorded)
 
     def _check_may_write(self) -> None:
         if self._statements_left >= 0:  # a single statement runs outside a transaction, so nothing else refuses it

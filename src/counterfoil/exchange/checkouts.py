@@ -8,7 +8,10 @@ from collections.abc import Callable
 
 from counterfoil.catalog.stock_reservations import OutOfStock
 from counterfoil.db.base import Scope
-from counterfoil.exchange.client import RailClient
+from counterfoil.exchange import intents
+from counterfoil.exchange.client import RailClient, follow
+from counterfoil.exchange.outbox import MIRRORED
+from counterfoil.exchange.pusher import Pusher
 from counterfoil.exchange.rails import Connection, Rails
 from counterfoil.kernel.errors import RailFailed, Unavailable
 from counterfoil.kernel.money import Money
@@ -63,6 +66,7 @@ async def open_on_rail(
     rails: Rails,
     client: RailClient,
     turns: Turns,
+    pusher: Pusher,
     wanted: OpenCheckout,
     *,
     return_url: Callable[[str], str],
@@ -88,7 +92,13 @@ async def open_on_rail(
         expires_at=checkout.expires_at,
     )
     try:
+        if checkout.rail in MIRRORED:
+            intent = await intents.with_copies(scope, pusher, checkout, intent)
         answer = await ask_rail(connection, client, intent, may_exist=not opened.is_new)
+    except RailFailed as error:  # a copy that it needs; but an earlier attempt may have opened it
+        if opened.is_new:
+            await scope.run(give_up, checkout.id, why=error.detail)
+        raise
     except RailRefused as error:
         await scope.run(give_up, checkout.id, why=str(error))
         raise RailFailed(f"{checkout.rail}: {error}") from error
@@ -128,4 +138,6 @@ async def find_on_rail(connection: Connection, client: RailClient, checkout_id: 
     """What the rail knows of our checkout. Raises RailRefused, RailUnavailable."""
     rail, settings = connection
     lookup = rail.find_request(settings, checkout_id)
-    return rail.read_found(settings, await client.send(lookup)) if lookup is not None else None
+    if lookup is None:
+        return None
+    return await follow(client, lookup, lambda response: rail.read_found(settings, response, checkout_id))

@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from counterfoil.rails.base import HttpRequest, HttpResponse, RailUnavailable
+from counterfoil.rails.mirror import MoreToAsk
 
 if TYPE_CHECKING:
     import httpx
 
 _SECONDS, _CONNECT_SECONDS = 15, 5
 _LARGEST = 4 * 1024 * 1024
+
+
+R = TypeVar("R")
+_MOST_PAGES = 200
+
+
+class Sends(Protocol):
+    """Whatever sends requests to a rail."""
+
+    def send(self, request: HttpRequest) -> Awaitable[HttpResponse]:
+        """Send one request. Raises RailUnavailable."""
+        ...
+
+
+async def follow(client: Sends, request: HttpRequest, read: Callable[[HttpResponse], R]) -> R:
+    """Ask, and read the answer; ask on where it does not tell yet. Raises what ``read`` raises; RailUnavailable."""
+    for _ in range(_MOST_PAGES):
+        response = await client.send(request)
+        try:
+            return read(response)
+        except MoreToAsk as more:
+            request = more.request
+    raise RailUnavailable("the rail's answers have no end")
 
 
 class RailClient:

@@ -1,4 +1,7 @@
-"""Connecting a BTCPay store: by a pasted key, or by the authorize flow in the seller's browser."""
+"""Connecting a BTCPay store: by a pasted key, or by the authorize flow in the seller's browser.
+
+Checking a connection and ending it are for every rail.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ import msgspec
 
 from counterfoil.accounts import one_time_tokens
 from counterfoil.db.base import Scope
-from counterfoil.exchange import rail_settings
+from counterfoil.exchange import connect_mirrors, outbox, rail_settings
 from counterfoil.exchange.client import RailClient
+from counterfoil.exchange.connect_mirrors import Checked
 from counterfoil.exchange.rails import Rails
 from counterfoil.kernel.errors import Invalid, RailFailed, Unauthorized, Unavailable
 from counterfoil.kernel.secrets import MasterKey, new_secret
@@ -101,6 +105,24 @@ async def connect_btcpay(
     return Connected("btcpay", base, store.id, store.name, names)
 
 
+async def check(rails: Rails, client: RailClient, tenant: str, name: str, webhook_url: str) -> Checked:
+    """Whether a connected rail answers, and its key may do what it has to. Raises NotFound."""
+    connection = await rails.get(tenant, name, fresh=True)
+    if name in outbox.MIRRORED:
+        return await connect_mirrors.check(client, connection, webhook_url)
+    settings = connection.settings
+    if not isinstance(settings, BTCPaySettings):
+        return Checked(name, True, None, [])  # it is ourselves
+    problems = []
+    try:
+        request = connect.current_key_request(settings.base_url, settings.api_key)
+        granted = connect.read_current_key(await client.send(request))
+        problems = [f"the key lacks {one}" for one in connect.missing_permissions(granted, settings.store_id)]
+    except (RailRefused, RailUnavailable) as error:
+        problems.append(str(error))
+    return Checked(name, not problems, settings.store_id, problems)
+
+
 async def disconnect(scope: Scope, rails: Rails, client: RailClient, name: str) -> list[str]:
     """Forget a rail, and take our webhook back there if it can be reached; what could not be done there.
 
@@ -109,6 +131,8 @@ async def disconnect(scope: Scope, rails: Rails, client: RailClient, name: str) 
     connection = await rails.get(scope.tenant, name, fresh=True)
     left: list[str] = []
     settings = connection.settings
+    if name in outbox.MIRRORED:
+        left = await connect_mirrors.take_webhook_back(client, connection)
     if isinstance(settings, BTCPaySettings) and settings.webhook_id is not None:
         request = connect.delete_webhook_request(
             settings.base_url, settings.api_key, settings.store_id, settings.webhook_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -28,6 +29,24 @@ _WRITE = (
         updated_at=sa.bindparam("now"),
     )
 )
+_CAUGHT_UP = (
+    sa.update(rail_settings)
+    .where(
+        mine(rail_settings),
+        rail_settings.c.rail == sa.bindparam("of_rail"),
+        sa.or_(rail_settings.c.caught_up_at.is_(None), rail_settings.c.caught_up_at <= sa.bindparam("new_at")),
+    )
+    .values(caught_up_at=sa.bindparam("new_at"))
+)
+_COMPARED = (
+    sa.update(rail_settings)
+    .where(
+        mine(rail_settings),
+        rail_settings.c.rail == sa.bindparam("of_rail"),
+        sa.or_(rail_settings.c.compared_until.is_(None), rail_settings.c.compared_until < sa.bindparam("new_until")),
+    )
+    .values(compared_until=sa.bindparam("new_until"))
+)
 _DISCONNECT = (
     sa.update(rail_settings)
     .where(mine(rail_settings), rail_settings.c.rail == sa.bindparam("of_rail"), rail_settings.c.status == "active")
@@ -48,6 +67,8 @@ def save(tx: Tx, master: MasterKey, rail: str, settings: msgspec.Struct, public:
         status="active",
         public=public,
         sealed=sealed,
+        caught_up_at=None,
+        compared_until=None,
         created_at=tx.now,
         updated_at=tx.now,
     )
@@ -70,6 +91,16 @@ def unseal(row: RailSettings, tenant: str, master: MasterKey, kind: type[Any]) -
 def list_(tx: Tx) -> list[RailSettings]:
     """Every rail that is or was connected."""
     return [RailSettings(*row) for row in tx.all(_LIST)]
+
+
+def caught_up(tx: Tx, rail: str, *, at: datetime) -> None:
+    """Note until when nothing of a rail's news was missed; never back in time."""
+    tx.execute(_CAUGHT_UP, {"of_rail": rail, "new_at": at})
+
+
+def compared(tx: Tx, rail: str, *, until: datetime) -> None:
+    """Note until when a rail's payments were compared; never back in time."""
+    tx.execute(_COMPARED, {"of_rail": rail, "new_until": until})
 
 
 def disconnect(tx: Tx, rail: str) -> None:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from datetime import timedelta
+from typing import Any, NamedTuple, cast
 
 from counterfoil.db.base import Database
-from counterfoil.exchange import rail_settings
+from counterfoil.exchange import outbox, rail_settings
 from counterfoil.kernel.errors import Invalid, NotFound
 from counterfoil.kernel.secrets import MasterKey
 from counterfoil.rails.base import Rail
+from counterfoil.rails.mirror import Mirror
 from counterfoil.settlement.checkout import FREE
 
 _REMEMBERED_SECONDS = 15.0
@@ -24,15 +26,27 @@ class _Kind(NamedTuple):
     module: str
     rail: str
     settings: str
+    is_test: bool = False
+    """Whether its money is play money."""
 
 
 RAILS = {
-    "sandbox": _Kind("counterfoil.rails.sandbox.rail", "SandboxRail", "SandboxSettings"),
+    "sandbox": _Kind("counterfoil.rails.sandbox.rail", "SandboxRail", "SandboxSettings", is_test=True),
     "btcpay": _Kind("counterfoil.rails.btcpay", "BTCPayRail", "BTCPaySettings"),
+    "stripe": _Kind("counterfoil.rails.stripe", "StripeRail", "StripeSettings"),
+    "stripe-test": _Kind("counterfoil.rails.stripe", "StripeRail", "StripeSettings", is_test=True),
+    "paddle": _Kind("counterfoil.rails.paddle", "PaddleRail", "PaddleSettings"),
+    "paddle-test": _Kind("counterfoil.rails.paddle", "PaddleRail", "PaddleSettings", is_test=True),
 }
+"""Live and test accounts of one provider are two rails, so that nothing of the one is ever taken for the other."""
+RENEWING = frozenset(outbox.MIRRORED)
+"""The rails that take money again by themselves."""
+HOSTED_LASTS = timedelta(hours=1)
+"""How long a checkout holds at least on their hosted pages, where buyers fetch their cards; Stripe's least is half an
+hour."""
 
 
-TAKEN = frozenset({*RAILS, FREE, "stripe", "paddle", "solana"})
+TAKEN = frozenset({*RAILS, FREE, "solana"})
 """Names of rails that prove their own money, whether they are connected or not."""
 
 
@@ -41,6 +55,13 @@ class Connection(NamedTuple):
 
     rail: Rail
     settings: Any
+
+    @property
+    def mirror(self) -> Mirror:
+        """The rail as a keeper of copies. Raises NotFound (``rail_keeps_no_copies``) for one that keeps none."""
+        if self.rail.name not in outbox.MIRRORED:
+            raise NotFound(f"{self.rail.name} keeps no copies.", code="rail_keeps_no_copies")
+        return cast("Mirror", self.rail)
 
 
 class Rails:
@@ -72,7 +93,8 @@ class Rails:
             raise NotFound(f"The rail {name[:40]!r} is not connected.", code="rail_not_connected")
         module = importlib.import_module(kind.module)
         settings = rail_settings.unseal(row, tenant, self._master, getattr(module, kind.settings))
-        connection = Connection(getattr(module, kind.rail)(), settings)
+        made = getattr(module, kind.rail)
+        connection = Connection(made(name) if name in outbox.MIRRORED else made(), settings)
         self._known[tenant, name] = (self._monotonic(), connection)
         return connection
 
@@ -87,7 +109,7 @@ class Rails:
             return wanted
         rows = await self._database.scope(tenant).read(rail_settings.list_)
         active = [row.rail for row in rows if row.status == "active"]
-        real = [rail for rail in active if rail != "sandbox"] or active
+        real = [rail for rail in active if rail in RAILS and not RAILS[rail].is_test] or active
         if len(real) == 1:
             return real[0]
         if not real:

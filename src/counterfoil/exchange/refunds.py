@@ -17,13 +17,21 @@ from collections.abc import AsyncIterator
 from counterfoil.db.base import Database, DatabaseUnavailable, Scope
 from counterfoil.db.tx import Tx
 from counterfoil.events.types import Actor
-from counterfoil.exchange.client import RailClient
+from counterfoil.exchange.client import RailClient, follow
 from counterfoil.exchange.rails import RAILS, Connection, Rails
 from counterfoil.kernel.errors import Conflict, NotFound
 from counterfoil.kernel.money import Money
 from counterfoil.kernel.text import clean_line
 from counterfoil.logs import get_logger
-from counterfoil.rails.base import HttpRequest, RailRefused, RailUnavailable, RefundDone, RefundIntent
+from counterfoil.rails.base import (
+    HttpRequest,
+    RailRefused,
+    RailUnavailable,
+    RefundDone,
+    RefundFailed,
+    RefundIntent,
+    RefundUnderWay,
+)
 from counterfoil.sales import payments, refund_attempts, refunds
 from counterfoil.sales.types import Refund
 from counterfoil.settlement import reverse
@@ -123,13 +131,13 @@ class Refunder:
     async def _attempt(
         self, scope: Scope, connection: Connection, refund: Refund, intent: RefundIntent, asked: _Asked
     ) -> None:
-        done: RefundDone | None = None
+        done: RefundDone | RefundUnderWay | None = None
         try:
             async with asyncio.timeout(_LONGEST_SECONDS):
                 if refund.attempts > 1:
                     done = await self._find(connection, intent)
                 if done is None:
-                    done = await self._ask(connection, asked)
+                    done = await self._ask(connection, intent, asked)
         except RailRefused as error:
             await scope.run(refund_attempts.fail, refund, _readable(error))
             return
@@ -138,25 +146,49 @@ class Refunder:
                 _log.exception("a refund's answer makes no sense", refund=refund.id, rail=refund.rail)
             await scope.run(refund_attempts.postpone, refund, _readable(error))
             return
+        if isinstance(done, RefundUnderWay):
+            await scope.run(_note_under_way, refund.id, done.reference)
+            return
         try:
             await scope.run(reverse.reverse, refund.id, reference=done.reference)
         except Conflict as error:
             # It was taken for failed, and its money was claimed by another refund before this answer came.
             _log.error("a refund was made that cannot be booked", refund=refund.id, why=str(error))
 
-    async def _find(self, connection: Connection, intent: RefundIntent) -> RefundDone | None:
-        """What became of an earlier attempt. Raises RailUnavailable as long as the rail does not say."""
+    async def _find(self, connection: Connection, intent: RefundIntent) -> RefundDone | RefundUnderWay | None:
+        """What became of an earlier attempt.
+
+        Raises RefundFailed when it came to nothing; RailUnavailable as long as the rail does not say.
+        """
         rail, settings = connection
         try:
+            intent = await self._informed(connection, intent)
             lookup = rail.find_refund_request(settings, intent)
-            if isinstance(lookup, HttpRequest):
-                return rail.read_found_refund(settings, await self._client.send(lookup))
+            if not isinstance(lookup, HttpRequest):
+                return lookup
+            return await follow(
+                self._client, lookup, lambda response: rail.read_found_refund(settings, intent, response)
+            )
+        except RefundFailed:
+            raise
         except RailRefused as error:  # to tell us, and not to give money back
             raise RailUnavailable(f"it does not say what became of the refund: {error}") from error
-        return lookup
 
-    async def _ask(self, connection: Connection, asked: _Asked) -> RefundDone:
+    async def _informed(self, connection: Connection, intent: RefundIntent) -> RefundIntent:
+        """The intent with what the rail has to say of the payment first. Raises RailUnavailable, RailRefused."""
+        rail, settings = connection
+        question = rail.refund_question(settings, intent)
+        if question is None:
+            return intent
+        return await follow(
+            self._client, question, lambda response: rail.read_refund_question(settings, intent, response)
+        )
+
+    async def _ask(self, connection: Connection, intent: RefundIntent, asked: _Asked) -> RefundDone | RefundUnderWay:
         """Have the rail give the money back. Raises RailRefused, RailUnavailable."""
+        informed = await self._informed(connection, intent)
+        if informed is not intent:
+            asked = _asked(connection, informed) or RailRefused("it gives no money back")
         if isinstance(asked, Exception):
             raise asked
         if isinstance(asked, HttpRequest):
@@ -176,6 +208,10 @@ class Refunder:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _note_under_way(tx: Tx, refund_id: str, reference: str) -> None:
+    refund_attempts.under_way(tx, refund_attempts.lock(tx, refund_id), reference)
 
 
 _Asked = HttpRequest | RefundDone | RailRefused | RailUnavailable

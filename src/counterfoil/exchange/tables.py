@@ -1,6 +1,6 @@
-"""What rails told us, and how to reach them."""
+"""What rails told us, what we owe them, and how to reach them."""
 
-from counterfoil.db.schema import binary, index, json, moment, one_of, table, text, unique
+from counterfoil.db.schema import binary, check, index, integer, json, moment, one_of, table, text, unique
 
 inbox = table(
     "inbox",
@@ -10,10 +10,46 @@ inbox = table(
     text("type"),
     text("reference", null=True),
     moment("occurred_at"),
-    moment("applied_at"),
+    moment("applied_at", null=True),
+    text("status", default="'applied'"),
+    text("body", null=True),
+    text("error", null=True),
+    integer("attempts", default="0"),
+    moment("next_attempt_at", null=True),
     unique("uq_inbox_event", "rail", "event_id"),
     index("ix_inbox_reference", "rail", "reference"),
+    index("ix_inbox_status", "status", "id", where="status <> 'applied'"),
+    index("ix_inbox_due", "next_attempt_at", where="next_attempt_at IS NOT NULL"),
+    one_of("status", "applied", "waiting", "unknown", "set_aside"),
+    check("applied", "(status = 'applied') = (applied_at IS NOT NULL)"),
+    check("kept", "status = 'applied' OR body IS NOT NULL"),
     updated=False,
+)
+
+outbox = table(
+    "outbox",
+    text("id"),
+    text("rail"),
+    text("kind"),
+    text("object_id"),
+    text("action"),
+    json("payload", null=True),
+    integer("rank"),
+    integer("revision"),
+    text("status"),
+    integer("attempts"),
+    moment("pending_since"),
+    moment("next_attempt_at", null=True),
+    text("claimed_by", null=True),
+    moment("claimed_until", null=True),
+    text("error", null=True),
+    moment("done_at", null=True),
+    unique("uq_outbox_push", "rail", "kind", "object_id", where="action = 'push'"),
+    index("ix_outbox_object", "kind", "object_id", "id"),
+    index("ix_outbox_due", "rail", "rank", "next_attempt_at", where="next_attempt_at IS NOT NULL"),
+    index("ix_outbox_status", "rail", "status", "id"),
+    one_of("status", "owed", "in_doubt", "refused", "done"),
+    check("open", "(status IN ('owed', 'in_doubt')) = (next_attempt_at IS NOT NULL)"),
 )
 
 rail_settings = table(
@@ -23,6 +59,8 @@ rail_settings = table(
     text("status"),
     json("public"),
     binary("sealed"),
+    moment("caught_up_at", null=True),
+    moment("compared_until", null=True),
     unique("uq_rail_settings_rail", "rail"),
     one_of("status", "active", "disconnected"),
 )

@@ -8,9 +8,14 @@ from counterfoil.db.base import Scope
 from counterfoil.exchange import inbox
 from counterfoil.exchange.client import RailClient
 from counterfoil.exchange.rails import Connection, Rails
-from counterfoil.kernel.errors import Unauthorized, Unavailable
+from counterfoil.kernel.errors import CounterfoilError, Unauthorized, Unavailable
+from counterfoil.logs import get_logger
 from counterfoil.rails.base import BadSignature, CheckoutReport, Notice, RailRefused, RailUnavailable
+from counterfoil.sales.types import GrantsPolicy
+from counterfoil.settlement import disputing
 from counterfoil.settlement.settle import Settlement
+
+_log = get_logger(__name__)
 
 
 async def receive(
@@ -23,7 +28,7 @@ async def receive(
     """
     connection, notice = await _verified(scope, rails, name, headers, body)
     report = notice.report
-    if report is None and notice.reference is not None:
+    if report is None and notice.reference is not None and notice.question is None and notice.is_known:
         if await scope.read(inbox.seen, name, notice.event_id):
             return None
         try:
@@ -32,7 +37,27 @@ async def receive(
             report = None  # the rail itself knows nothing of it, so there is nothing to believe
         except RailUnavailable as error:
             raise Unavailable(f"{name} cannot be asked about this now.", code="rail_unavailable") from error
-    return await scope.coalesce(inbox.apply_many, inbox.News(name, notice, report))
+    return await take(scope, inbox.News(name, notice, report, body, on_dispute(connection)))
+
+
+async def take(scope: Scope, news: inbox.News) -> Settlement | None:
+    """Take in news that is the rail's; None when it was taken in before. What does not fit our books is set aside."""
+    try:
+        return await scope.coalesce(inbox.apply_many, news)
+    except Unavailable:
+        raise
+    except Exception as error:  # noqa: BLE001 # what the rail has said and we cannot take is kept, whatever it is
+        # Delivered again it would fit no better, and the rail would give up one day: a person looks.
+        why = f"{error.code}: {error.detail}" if isinstance(error, CounterfoilError) else type(error).__name__
+        _log.exception("news was set aside", rail=news.rail, news=news.notice.event_id, type=news.notice.type)
+        await scope.run(inbox.set_aside, news, why)
+        return Settlement("waiting", None)
+
+
+def on_dispute(connection: Connection) -> GrantsPolicy:
+    """What becomes of grants while a dispute is open, by the rail's settings."""
+    policy: GrantsPolicy = getattr(connection.settings, "on_dispute", disputing.POLICY)
+    return policy
 
 
 async def _verified(

@@ -9,6 +9,7 @@ import msgspec
 from counterfoil.db.base import Scope
 from counterfoil.db.tx import Tx
 from counterfoil.exchange.checkouts import open_on_rail
+from counterfoil.exchange.rails import HOSTED_LASTS, RENEWING
 from counterfoil.house import House
 from counterfoil.kernel.errors import Invalid, NotFound
 from counterfoil.licensing import licenses
@@ -95,9 +96,10 @@ async def open_for(
         **{name: getattr(wanted, name) for name in NewCheckout.__struct_fields__ if name != "rail"},
         rail=rail or FREE,
         rail_assets=takes,
+        rail_renews=rail in RENEWING,
         customer_id=customer_id,
         idempotency_key=key,
-        holds_for=house.settings.quote_lasts,
+        holds_for=max(house.settings.quote_lasts, HOSTED_LASTS) if rail in RENEWING else house.settings.quote_lasts,
         must_be_free=must_be_free,
     )
     try:
@@ -106,6 +108,7 @@ async def open_for(
             house.rails,
             house.client,
             house.turns,
+            house.pusher,
             request,
             return_url=lambda checkout_id: f"{base}/thanks/{checkout_id}",
         )

@@ -122,6 +122,11 @@ class Runner:
         self._registered: set[str] = set()
         self.worker = f"{os.getpid()}-{secrets.token_hex(4)}"
 
+    @property
+    def names(self) -> list[str]:
+        """The jobs that it runs."""
+        return list(self._kinds)
+
     async def run_due(self, stop: asyncio.Event | None = None) -> int:
         """Run every job that is due and free, for every tenant, until told to stop; how many ran."""
         ran = 0

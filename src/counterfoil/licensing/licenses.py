@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -50,6 +50,17 @@ _REINSTATE = (
     .values(status="active", suspended_at=None, suspension_reason=None, updated_at=sa.bindparam("now"))
     .returning(*columns(licenses))
 )
+_UNREVOKE = (
+    sa.update(licenses)
+    .where(mine(licenses), licenses.c.id == sa.bindparam("license_id"), licenses.c.status == "revoked")
+    .values(
+        status=sa.case((licenses.c.suspended_at.is_not(None), "suspended"), else_="active"),
+        revoked_at=None,
+        revocation_reason=None,
+        updated_at=sa.bindparam("now"),
+    )
+    .returning(*columns(licenses))
+)
 _REVOKE = (
     sa.update(licenses)
     .where(mine(licenses), any_of(licenses.c.id, "ids"), licenses.c.status != "revoked")
@@ -63,11 +74,36 @@ _REVOKE = (
 )
 
 
+_UNTIL = (
+    sa.update(licenses)
+    .where(
+        mine(licenses),
+        any_of(licenses.c.id, "ids"),
+        sa.or_(licenses.c.expires_at.is_(None), licenses.c.expires_at != sa.bindparam("until")),
+    )
+    .values(expires_at=sa.bindparam("until"), updated_at=sa.bindparam("now"))
+    .returning(licenses.c.id)
+)
+_RESPECIFY = (
+    sa.update(licenses)
+    .where(mine(licenses), licenses.c.id == sa.bindparam("license_id"))
+    .values(
+        tier=sa.bindparam("new_tier"),
+        grace_seconds=sa.bindparam("new_grace"),
+        max_machines=sa.bindparam("new_machines"),
+        entitlements=sa.bindparam("new_entitlements", type_=licenses.c.entitlements.type),
+        updated_at=sa.bindparam("now"),
+    )
+)
+
+
 class Issue(msgspec.Struct, frozen=True, kw_only=True):
     """What to issue, and for which unit of which order line (none: by hand)."""
 
     product_id: str
     spec: LicenseSpec
+    until: datetime | None = None
+    """When it ends, whatever the spec says: the end of what a subscription has paid for."""
     tier: str = DEFAULT_TIER
     order_id: str | None = None
     line: int | None = None
@@ -98,7 +134,7 @@ def issue(tx: Tx, wanted: list[Issue]) -> list[License]:
             tier=one.tier,
             status="active",
             issued_at=issued_at,
-            expires_at=issued_at + timedelta(seconds=one.spec.duration_seconds) if one.spec.duration_seconds else None,
+            expires_at=_end(one, issued_at),
             grace_seconds=one.spec.grace_seconds,
             max_machines=one.spec.max_machines,
             machine_count=0,
@@ -129,6 +165,12 @@ def issue(tx: Tx, wanted: list[Issue]) -> list[License]:
             tier=license_.tier,
         )
     return made
+
+
+def _end(one: Issue, issued_at: datetime) -> datetime | None:
+    if one.until is not None:
+        return one.until.replace(microsecond=0)
+    return issued_at + timedelta(seconds=one.spec.duration_seconds) if one.spec.duration_seconds else None
 
 
 def get(tx: Tx, license_id: str) -> License:
@@ -170,9 +212,13 @@ def suspend(tx: Tx, license_id: str, *, reason: str) -> License:
     return _moved(tx, row, license_id, "suspended", reason=reason)
 
 
-def reinstate(tx: Tx, license_id: str) -> License:
-    """Let a suspended license run again. Raises NotFound; Conflict (``license_not_suspended``)."""
-    row = tx.one(_REINSTATE, {"license_id": license_id, "now": tx.now})
+def reinstate(tx: Tx, license_id: str, *, revoked: bool = False) -> License:
+    """Let a suspended license run again.
+
+    Or let a ``revoked`` one be what it was before, where the reason for it has turned out to be none. Raises
+    NotFound; Conflict (``license_not_suspended``).
+    """
+    row = tx.one(_UNREVOKE if revoked else _REINSTATE, {"license_id": license_id, "now": tx.now})
     return _moved(tx, row, license_id, "reinstated")
 
 
@@ -180,6 +226,40 @@ def revoke(tx: Tx, license_id: str, *, reason: str) -> License:
     """End a license for good. Raises NotFound; Conflict (``license_revoked``)."""
     row = tx.one(_REVOKE, {"ids": [license_id], "now": tx.now, "reason": reason})
     return _moved(tx, row, license_id, "revoked", reason=reason)
+
+
+def end_at(tx: Tx, license_ids: list[str], until: datetime) -> None:
+    """Let licenses last until then: what a subscription has paid for. Their keys change with it."""
+    params = {"ids": sorted(license_ids), "until": until.replace(microsecond=0), "now": tx.now}
+    for row in tx.all(_UNTIL, params):
+        tx.record("license.extended", "license", row[0], until=until.isoformat())
+
+
+def respecify(tx: Tx, license_: License, spec: LicenseSpec, tier: str) -> bool:
+    """Let a license promise something else from now on: its subscription's plan changed. Whether it did not already.
+
+    Machines that are active stay so; where the new plan allows fewer, nothing more is activated. A cap below what is
+    in use is kept at what is in use, because the table counts none above it.
+    """
+    machines = spec.max_machines
+    if machines and machines < license_.machine_count:
+        machines = license_.machine_count
+    now = (license_.tier, license_.grace_seconds, license_.max_machines, license_.entitlements)
+    if now == (tier, spec.grace_seconds, machines, spec.entitlements):
+        return False
+    tx.execute(
+        _RESPECIFY,
+        {
+            "license_id": license_.id,
+            "new_tier": tier,
+            "new_grace": spec.grace_seconds,
+            "new_machines": machines,
+            "new_entitlements": spec.entitlements,
+            "now": tx.now,
+        },
+    )
+    tx.record("license.changed", "license", license_.id, tier=tier, max_machines=machines)
+    return True
 
 
 _REFUSALS: dict[str, tuple[LicenseStatus, str]] = {

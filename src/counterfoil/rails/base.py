@@ -37,12 +37,40 @@ class RailRefused(Exception):
     """The rail understood and said no; asking again will not help. Its words are the message."""
 
 
+class RefundFailed(RailRefused):
+    """The rail had taken the refund on, and it came to nothing: no money went back, and none will."""
+
+
 class RailUnavailable(Exception):
     """The rail could not answer now, or its answer made no sense; ask again later."""
 
 
 class BadSignature(Exception):
     """A webhook is not from whom it claims to be, or cannot be read. Nothing may follow from it."""
+
+
+class LineIntent(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of what is to be paid."""
+
+    price_id: str
+    price_reference: str | None
+    """The rail's name for the price, where it has a copy."""
+    product_reference: str | None
+    name: str
+    quantity: int
+    unit_amount: int
+    """Minor units, before discounts."""
+    total: int
+    """Minor units, of all units, after discounts: what the line costs now."""
+    tax_category: str = "standard"
+    tax_mode: str = "account_setting"
+    interval: Literal["day", "week", "month", "year"] | None = None
+    """How often it is paid again; None = once."""
+    interval_count: int | None = None
+    trial_days: int = 0
+    by_country: bool = False
+    """Whether its copy may charge another amount, by the country that the buyer turns out to be of. Rails whose copies
+    do are asked for what it costs here."""
 
 
 class CheckoutIntent(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +84,18 @@ class CheckoutIntent(msgspec.Struct, frozen=True, kw_only=True):
     """Where the buyer's browser goes afterwards. Holds no secret: rails show it to strangers."""
     now: datetime
     expires_at: datetime
+    lines: tuple[LineIntent, ...] = ()
+    """What the amount is for. With a line that is paid again, the checkout starts a subscription."""
+    discount_reference: str | None = None
+    """The rail's name for the discount of a subscription. The lines' totals say what it takes off of the first bill."""
+    customer_reference: str | None = None
+    address_reference: str | None = None
+    business_reference: str | None = None
+
+    @property
+    def is_subscription(self) -> bool:
+        """Whether something of it is paid again."""
+        return any(line.interval is not None for line in self.lines)
 
 
 class OpenedCheckout(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +138,13 @@ class RefundDone(msgspec.Struct, frozen=True, kw_only=True):
     """The rail's own name for it."""
 
 
+class RefundUnderWay(msgspec.Struct, frozen=True, kw_only=True):
+    """The rail took the refund on, and has not decided or carried it out yet. Its webhook tells what became of it."""
+
+    reference: str
+    """The rail's own name for it."""
+
+
 CheckoutState = Literal["open", "processing", "settled", "expired", "failed"]
 
 
@@ -109,7 +156,7 @@ class CheckoutReport(msgspec.Struct, frozen=True, kw_only=True):
 
     rail: str
     reference: str
-    """The rail's reference of the checkout (``OpenedCheckout.reference``)."""
+    """The rail's reference of the checkout (``OpenedCheckout.reference``); empty where what it says names only ours."""
     checkout_id: str | None
     """Our id, where the rail carries it back."""
     state: CheckoutState
@@ -133,6 +180,14 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     """The checkout it is about, by the rail's reference; None when it is about nothing of ours."""
     report: CheckoutReport | None = None
     """What it proves by itself. None with a reference means: ask the rail before believing anything."""
+    facts: tuple[Any, ...] = ()
+    """What else it proves (:data:`counterfoil.rails.facts.Fact`)."""
+    question: HttpRequest | None = None
+    """What to ask before it can be understood (:meth:`Rail.read_answer`). It is taken in first, and asked after."""
+    is_known: bool = True
+    """Whether we know what its type means; what we do not know is kept as it came."""
+    problem: str | None = None
+    """Why its object cannot be read, where we know the type and yet cannot. Then ``is_known`` is false, too."""
 
 
 class Rail(Protocol):
@@ -156,14 +211,28 @@ class Rail(Protocol):
         """How to look a checkout up by our id after an unknown outcome; None where it cannot exist twice."""
         ...
 
-    def read_found(self, settings: Any, response: HttpResponse) -> OpenedCheckout | None:
-        """The answer to :meth:`find_request`: None when the rail knows no such checkout."""
+    def read_found(self, settings: Any, response: HttpResponse, checkout_id: str) -> OpenedCheckout | None:
+        """The answer to :meth:`find_request`: None when the rail knows no such checkout.
+
+        Raises RailUnavailable; :class:`~counterfoil.rails.mirror.MoreToAsk`.
+        """
         ...
 
     def read_webhook(self, settings: Any, headers: Mapping[str, str], body: bytes, now: datetime) -> Notice:
         """Check the signature over the raw bytes, then read. Header names are lower case.
 
         Raises BadSignature.
+        """
+        ...
+
+    def read_event(self, settings: Any, body: bytes) -> Notice:
+        """A webhook's body that was verified before, read once more. Raises BadSignature when it is none."""
+        ...
+
+    def read_answer(self, settings: Any, body: bytes, response: HttpResponse, now: datetime) -> Notice:
+        """A webhook's body that was verified before, with the answer to its question.
+
+        Raises BadSignature when the body is none; RailRefused, RailUnavailable.
         """
         ...
 
@@ -175,6 +244,14 @@ class Rail(Protocol):
         """The answers to :meth:`report_requests`. Raises RailRefused, RailUnavailable."""
         ...
 
+    def refund_question(self, settings: Any, intent: RefundIntent) -> HttpRequest | None:
+        """What has to be known of the payment before :meth:`refund_request` can be built; None = nothing."""
+        ...
+
+    def read_refund_question(self, settings: Any, intent: RefundIntent, response: HttpResponse) -> RefundIntent:
+        """The intent with what was asked for in its ``details``. Raises RailRefused, RailUnavailable."""
+        ...
+
     def refund_request(self, settings: Any, intent: RefundIntent) -> HttpRequest | RefundDone | None:
         """How to give money back: a request to send, or the answer itself where none is needed.
 
@@ -182,7 +259,7 @@ class Rail(Protocol):
         """
         ...
 
-    def read_refunded(self, settings: Any, response: HttpResponse) -> RefundDone:
+    def read_refunded(self, settings: Any, response: HttpResponse) -> RefundDone | RefundUnderWay:
         """The answer to :meth:`refund_request`. Raises RailRefused, RailUnavailable."""
         ...
 
@@ -193,12 +270,34 @@ class Rail(Protocol):
         """
         ...
 
-    def read_found_refund(self, settings: Any, response: HttpResponse) -> RefundDone | None:
+    def read_found_refund(
+        self, settings: Any, intent: RefundIntent, response: HttpResponse
+    ) -> RefundDone | RefundUnderWay | None:
         """The answer to :meth:`find_refund_request`: None when the rail knows no such refund.
 
-        Raises RailUnavailable when it is still under way.
+        Raises RefundFailed when it came to nothing there; RailRefused when the rail will not tell; RailUnavailable.
         """
         ...
+
+
+class AsksNothing:
+    """The part about questions of a rail whose webhooks and refunds need none."""
+
+    def read_event(self, settings: Any, body: bytes) -> Notice:
+        """Never kept. Raises RailRefused."""
+        raise RailRefused("this rail's webhooks are not kept")
+
+    def read_answer(self, settings: Any, body: bytes, response: HttpResponse, now: datetime) -> Notice:
+        """Never asked. Raises RailRefused."""
+        raise RailRefused("this rail asks nothing about webhooks")
+
+    def refund_question(self, settings: Any, intent: RefundIntent) -> HttpRequest | None:
+        """Nothing."""
+        return None
+
+    def read_refund_question(self, settings: Any, intent: RefundIntent, response: HttpResponse) -> RefundIntent:
+        """Never asked. Raises RailRefused."""
+        raise RailRefused("this rail asks nothing about refunds")
 
 
 class RefundsByHand:
@@ -208,7 +307,7 @@ class RefundsByHand:
         """It cannot."""
         return None
 
-    def read_refunded(self, settings: Any, response: HttpResponse) -> RefundDone:
+    def read_refunded(self, settings: Any, response: HttpResponse) -> RefundDone | RefundUnderWay:
         """Never asked. Raises RailUnavailable."""
         raise RailUnavailable("this rail gives no money back")
 
@@ -216,6 +315,8 @@ class RefundsByHand:
         """Never asked."""
         return None
 
-    def read_found_refund(self, settings: Any, response: HttpResponse) -> RefundDone | None:
+    def read_found_refund(
+        self, settings: Any, intent: RefundIntent, response: HttpResponse
+    ) -> RefundDone | RefundUnderWay | None:
         """Never asked."""
         return None

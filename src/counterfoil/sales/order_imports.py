@@ -97,6 +97,7 @@ def import_(tx: Tx, new: NewOrder, *, rails: Collection[str]) -> Imported:
         source=new.source,
         purchase_reference=reference,
         checkout_id=None,
+        subscription_id=None,
         customer_id=new.customer_id,
         user_id=new.user_id,
         status=new.status,

@@ -44,13 +44,14 @@ _GIVE_BACK = (
 )
 
 
-def create(tx: Tx, checkout: Checkout, lines: list[CartLine]) -> Order | None:
+def create(tx: Tx, checkout: Checkout, lines: list[CartLine], *, subscription_id: str | None = None) -> Order | None:
     """Write down what a settled checkout bought; None when that was done before."""
     order = Order(
         id=tx.new_id("ord"),
         source=checkout.rail,
         purchase_reference=checkout.id,
         checkout_id=checkout.id,
+        subscription_id=subscription_id,
         customer_id=checkout.customer_id,
         user_id=None,
         status="paid",
@@ -105,6 +106,11 @@ def get(tx: Tx, order_id: str) -> Order:
     if row is None:
         raise NotFound("There is no such order.", code="order_not_found")
     return Order(*row)
+
+
+def get_optional(tx: Tx, order_id: str | None) -> Order | None:
+    """The order where an id is given."""
+    return None if order_id is None else get(tx, order_id)
 
 
 def lock(tx: Tx, order_id: str) -> Order:

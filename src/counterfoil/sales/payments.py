@@ -19,6 +19,9 @@ from counterfoil.sales.tables import payment_references, payments, payments_arch
 from counterfoil.sales.types import Payment, PaymentStatus, Resolution
 
 _GET = sa.select(*columns(payments)).where(mine(payments), payments.c.id == sa.bindparam("id"))
+_BY_REFERENCE = sa.select(*columns(payments)).where(
+    mine(payments), payments.c.rail == sa.bindparam("rail"), payments.c.reference == sa.bindparam("reference")
+)
 _ADD = (
     # Archived references count, too: a reference is new once for ever. Archival keeps everybody else from writing
     # meanwhile, so this statement sees each reference in one of the two tables.
@@ -153,6 +156,12 @@ def get(tx: Tx, payment_id: str) -> Payment:
     if row is None:
         raise NotFound("There is no such payment.", code="payment_not_found")
     return Payment(*row)
+
+
+def by_reference(tx: Tx, rail: str, reference: str) -> Payment | None:
+    """The payment that a rail names so, unless it is archived."""
+    row = tx.one(_BY_REFERENCE, {"rail": rail, "reference": reference})
+    return Payment(*row) if row else None
 
 
 def of_checkout(tx: Tx, checkout_id: str) -> list[Payment]:

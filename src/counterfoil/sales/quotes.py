@@ -91,7 +91,10 @@ class PricedLine(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     quantity: int
     unit_amount: int
+    """What a unit costs now: nothing while it is tried."""
     benefits: list[dict[str, Any]]
+    recurring: dict[str, Any] | None = None
+    """How it goes on when it is a subscription's (``CartLine.recurring``)."""
     metadata: dict[str, Any] = {}
     discount_total: int = 0
     discounts: list[dict[str, Any]] = []
@@ -137,9 +140,21 @@ def price_lines(
     for place, priced in enumerate(lines):
         if priced.price.asset != lines[0].price.asset:
             raise Invalid.field(f"lines/{place}/price_id", "all lines must be in one asset", code="mixed_assets")
+    again = [place for place, priced in enumerate(lines) if priced.recurring is not None]
+    for place in again[1:]:
+        if _rhythm(lines[place]) != _rhythm(lines[again[0]]):
+            detail = "whatever is paid again must be paid equally often, after the same trial"
+            raise Invalid.field(f"lines/{place}/price_id", detail, code="mixed_intervals")
+    if len({lines[place].price_id for place in again}) < len(again):
+        raise Invalid.field("lines", "a subscription has each price once: raise its quantity", code="duplicate_price")
     if sum(line.subtotal for line in lines) > MAX_AMOUNT:
         raise Invalid.field("lines", "this cart costs more than we count", code="cart_too_large")
     return lines
+
+
+def _rhythm(line: PricedLine) -> tuple[Any, ...]:
+    again = line.recurring or {}
+    return again.get("interval"), again.get("interval_count"), again.get("trial_days")
 
 
 def offers_of(tx: Tx, price_ids: Iterable[str]) -> dict[str, Offer]:
@@ -164,26 +179,34 @@ def _price_line(place: int, line: WantedLine, offer: Offer | None, country: str 
     price = offer.price
     if price.status != "active" or offer.product_status != "active":
         raise Invalid.field(f"lines/{place}/price_id", "not for sale any more", code="price_archived")
-    if price.type == "recurring":  # one payment must not buy for ever what is sold by the month
-        raise Invalid.field(
-            f"lines/{place}/price_id",
-            "sold as a subscription, which cannot be bought yet",
-            code="recurring_not_supported",
-        )
     if not price.quantity_min <= line.quantity <= price.quantity_max:
         raise Invalid.field(
             f"lines/{place}/quantity",
             f"this price sells from {price.quantity_min} to {price.quantity_max}",
             code="quantity_out_of_range",
         )
+    amount = unit_amount(price, country)
     return PricedLine(
         price=price,
         name=f"{offer.product_name} {price.name}".strip(),
         quantity=line.quantity,
-        unit_amount=unit_amount(price, country),
+        unit_amount=0 if price.trial_days else amount,
+        recurring=_recurring(price, amount),
         benefits=offer.benefits,
         metadata=line.metadata,
     )
+
+
+def _recurring(price: Price, amount: int) -> dict[str, Any] | None:
+    """How a line goes on after its first period."""
+    if price.type != "recurring":
+        return None
+    return {
+        "interval": price.interval,
+        "interval_count": price.interval_count,
+        "trial_days": price.trial_days,
+        "unit_amount": amount,
+    }
 
 
 def unit_amount(price: Price, country: str | None) -> int:
@@ -244,6 +267,7 @@ def draw_up(
             total=line.subtotal - line.discount_total,
             discounts=line.discounts,
             benefits=line.benefits,
+            recurring=line.recurring,
             metadata=line.metadata,
             created_at=tx.now,
         )

@@ -32,6 +32,9 @@ _PAUSES = (
 )
 """Between attempts whose outcome is unknown. The last one goes on for ever: somebody's money is under way."""
 
+_ASK_AGAIN = timedelta(hours=1)
+"""After which a rail is asked about a refund that it has taken on."""
+
 _UNDER_WAY = refunds.c.status.in_(["approved", "processing"])
 _IS_DUE = refunds.c.next_attempt_at <= sa.bindparam("now")
 _GET_LOCKED = (
@@ -77,6 +80,25 @@ _FAIL = _MINE.values(
     next_attempt_at=None,
     error=sa.bindparam("why"),
     updated_at=sa.bindparam("now"),
+)
+_FAIL_ANY = _ONE.where(refunds.c.status == "processing").values(
+    status="failed",
+    claimed_by=None,
+    claimed_until=None,
+    next_attempt_at=None,
+    error=sa.bindparam("why"),
+    updated_at=sa.bindparam("now"),
+)
+_UNDER_WAY_THERE = _ONE.where(refunds.c.status == "processing").values(
+    rail_reference=sa.bindparam("reference"),
+    claimed_by=None,
+    claimed_until=None,
+    next_attempt_at=sa.bindparam("next"),
+    error=None,
+    updated_at=sa.bindparam("now"),
+)
+_TAKE_FOR_ASKED = _ONE.where(refunds.c.status.in_(["pending", "approved"])).values(
+    status="processing", updated_at=sa.bindparam("now")
 )
 _PROCESS = _ONE.where(refunds.c.status.in_(["approved", "processing", "failed"])).values(
     status="processed",
@@ -137,6 +159,26 @@ def fail(tx: Tx, refund: Refund, why: str) -> None:
     if tx.execute(_FAIL, {"refund_id": refund.id, "attempt": refund.attempts, "why": why, "now": tx.now}):
         refund_money.let_go(tx, refund.payment_id, refund.amount)
         record(tx, "failed", refund, rail=refund.rail, why=why)
+
+
+def fail_by_rail(tx: Tx, refund: Refund, why: str) -> None:
+    """The rail tells that a locked refund has failed: what it claimed is free again."""
+    if tx.execute(_FAIL_ANY, {"refund_id": refund.id, "why": why, "now": tx.now}):
+        refund_money.let_go(tx, refund.payment_id, refund.amount)
+        record(tx, "failed", refund, rail=refund.rail, why=why)
+
+
+def under_way(tx: Tx, refund: Refund, reference: str) -> None:
+    """The rail took it on and has not carried it out yet; it is asked again after a while, should no news come."""
+    tx.execute(
+        _UNDER_WAY_THERE,
+        {"refund_id": refund.id, "reference": reference, "next": tx.now + _ASK_AGAIN, "now": tx.now},
+    )
+
+
+def take_for_asked(tx: Tx, refund: Refund) -> None:
+    """The rail has a locked refund that we did not know to be asked for."""
+    tx.execute(_TAKE_FOR_ASKED, {"refund_id": refund.id, "now": tx.now})
 
 
 def process(tx: Tx, refund: Refund, *, reference: str, by: str) -> Refund:

@@ -27,6 +27,8 @@ RefundKind = Literal["refund", "credit", "chargeback"]
 RefundType = Literal["full", "partial", "tax", "proration"]
 RefundStatus = Literal["pending", "approved", "denied", "processing", "processed", "failed"]
 GrantsPolicy = Literal["keep", "suspend", "revoke"]
+InvoiceStatus = Literal["draft", "open", "paid", "uncollectible", "void"]
+DisputeStatus = Literal["warning", "needs_response", "under_review", "won", "lost"]
 
 
 class Cart(msgspec.Struct, frozen=True):
@@ -71,6 +73,9 @@ class CartLine(msgspec.Struct, frozen=True):
     total: int
     discounts: list[dict[str, Any]]
     benefits: list[dict[str, Any]]
+    recurring: dict[str, Any] | None
+    """How it goes on when it is a subscription's: ``interval``, ``interval_count``, ``trial_days`` and the
+    ``unit_amount`` of each period; None = it is paid once."""
     metadata: dict[str, Any]
     created_at: datetime
 
@@ -137,6 +142,8 @@ class Order(msgspec.Struct, frozen=True):
     source: str
     purchase_reference: str
     checkout_id: str | None
+    subscription_id: str | None
+    """The subscription of which it pays a period."""
     customer_id: str | None
     user_id: str | None
     status: OrderStatus
@@ -263,3 +270,72 @@ class PaymentReference(msgspec.Struct, frozen=True):
     reference: str
     payment_id: str
     created_at: datetime
+
+
+class OrderDiscount(msgspec.Struct, frozen=True):
+    """What a discount took off an order."""
+
+    order_id: str
+    discount_id: str
+    amount: int
+    asset: str
+    created_at: datetime
+
+
+class Invoice(msgspec.Struct, frozen=True):
+    """A rail's bill: for a period of a subscription, or for a purchase."""
+
+    id: str
+    number: str | None
+    customer_id: str | None
+    order_id: str | None
+    subscription_id: str | None
+    checkout_id: str | None
+    payment_id: str | None
+    rail: str
+    reference: str
+    """The rail's own name for it."""
+    amount: int
+    """What it asks for, tax included."""
+    tax: int
+    asset: str
+    billing_reason: str | None
+    status: InvoiceStatus
+    period_start: datetime | None
+    """The period that it pays for."""
+    period_end: datetime | None
+    pdf_url: str | None
+    receipt_url: str | None
+    hosted_url: str | None
+    paid_at: datetime | None
+    occurred_at: datetime
+    """When it was as it is here, by the rail's clock."""
+    details: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+
+
+class Dispute(msgspec.Struct, frozen=True):
+    """A buyer asks their bank for the money back, and the bank decides."""
+
+    id: str
+    rail: str
+    reference: str
+    payment_reference: str
+    payment_id: str | None
+    order_id: str | None
+    customer_id: str | None
+    amount: int
+    asset: str
+    reason: str
+    status: DisputeStatus
+    grants_policy: GrantsPolicy
+    """What became of what the order gave, while the dispute is open."""
+    evidence_due_at: datetime | None
+    opened_at: datetime
+    closed_at: datetime | None
+    occurred_at: datetime
+    """When it was as it is here, by the rail's clock."""
+    details: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime

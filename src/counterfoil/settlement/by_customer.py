@@ -17,12 +17,22 @@ from counterfoil.events.types import Event
 from counterfoil.kernel.paging import Page, page_of
 from counterfoil.licensing.tables import licenses
 from counterfoil.licensing.types import License
-from counterfoil.sales.tables import checkouts, orders, payments
-from counterfoil.sales.types import Checkout, Order, Payment
+from counterfoil.sales.tables import checkouts, invoices, orders, payments
+from counterfoil.sales.types import Checkout, Invoice, Order, Payment
+from counterfoil.subscriptions.tables import subscriptions
+from counterfoil.subscriptions.types import Subscription
 
 T = TypeVar("T", bound=msgspec.Struct)
 
-_TABLES = {Order: orders, Payment: payments, License: licenses, Checkout: checkouts, Event: events}
+_TABLES = {
+    Order: orders,
+    Payment: payments,
+    License: licenses,
+    Checkout: checkouts,
+    Event: events,
+    Subscription: subscriptions,
+    Invoice: invoices,
+}
 _SUBTREE = sa.select(customers.c.id).where(
     mine(customers), customers.c.path >= sa.bindparam("top"), customers.c.path < sa.bindparam("end")
 )
@@ -45,7 +55,7 @@ _WITH_BELOW = {kind: _page(table, table.c.customer_id.in_(_SUBTREE)) for kind, t
 
 
 def list_(tx: Tx, kind: type[T], customer_id: str, *, below: bool = False, after: str = "", limit: int = 20) -> Page[T]:
-    """A page of a customer's orders, payments, licenses, checkouts or events, oldest first.
+    """A page of a customer's orders, payments, licenses, checkouts, events, subscriptions or invoices, oldest first.
 
     ``below``: those of everyone below it, too, deleted customers included. Raises NotFound.
     """

@@ -43,6 +43,8 @@ class OpenCheckout(msgspec.Struct, frozen=True, kw_only=True):
     rail: str
     rail_assets: frozenset[str] | None = None
     """The assets the rail takes; None = any."""
+    rail_renews: bool = False
+    """Whether the rail takes money again by itself, so that what is paid again can be sold on it."""
     code: str | None = None
     email: str | None = None
     note: str | None = None
@@ -60,7 +62,7 @@ class OpenCheckout(msgspec.Struct, frozen=True, kw_only=True):
 
     def hash(self) -> str:
         """The same for the same request; how long prices hold is ours to say and does not count."""
-        body = msgspec.structs.replace(self, holds_for=timedelta(0), rail_assets=None)
+        body = msgspec.structs.replace(self, holds_for=timedelta(0), rail_assets=None, rail_renews=False)
         return hashlib.sha256(msgspec.json.encode(body)).hexdigest()
 
 
@@ -100,7 +102,7 @@ def open_checkout(tx: Tx, wanted: OpenCheckout) -> Opened:
         checkout_id=checkout_id,
         cart_id=cart.id,
         customer_id=cart.customer_id,
-        rail=wanted.rail if total else FREE,
+        rail=wanted.rail if total or _renews(sale.lines) else FREE,
         total=Money(cart.total, cart.asset),
         expires_at=tx.now + wanted.holds_for,
         email=email or cart.email,
@@ -113,7 +115,7 @@ def open_checkout(tx: Tx, wanted: OpenCheckout) -> Opened:
     if checkout is None:
         raise LostRace("Another request with this Idempotency-Key is in progress.")
     redemptions.reserve(tx, checkout.id, sale.uses, buyer=sale.buyer, asset=cart.asset)
-    if not total:
+    if checkout.rail == FREE:
         checkouts.attach(tx, checkout.id, reference=checkout.id, url="")
         settle(tx, _gift(tx, checkout))
         checkout = checkouts.get(tx, checkout.id)
@@ -151,6 +153,7 @@ def _sell(tx: Tx, wanted: OpenCheckout, email: str | None, checkout_id: str) -> 
     if priced.total and wanted.must_be_free:
         raise Invalid.field("code", "this code does not make it free", code="discount_not_applicable")
     _check_rail(wanted, priced.total, priced.asset)
+    _check_renewal(wanted, priced.lines)
     saved = quotes.draw_up(
         tx,
         priced.lines,
@@ -206,6 +209,7 @@ def _sell_saved(tx: Tx, wanted: OpenCheckout, checkout_id: str) -> _Sale:
     if cart.rail not in {None, wanted.rail}:
         raise Invalid.field("rail", f"this cart was priced for {cart.rail}", code="cart_is_fixed")
     _check_rail(wanted, cart.total, cart.asset)
+    _check_renewal(wanted, lines)
     takes = stock_reservations.look_up(tx, _demand(lines))
     stock_reservations.check(takes)
     stock_reservations.reserve(tx, checkout_id, takes, tx.now + wanted.holds_for)
@@ -222,6 +226,21 @@ def _check_rail(wanted: OpenCheckout, total: int, asset: str) -> None:
         raise Invalid.field("rail", "this is not free; name a rail to pay it on", code="rail_required")
     if total and wanted.rail_assets is not None and asset not in wanted.rail_assets:
         raise Invalid.field("rail", f"{wanted.rail} does not take {asset}", code="asset_not_supported")
+
+
+def _renews(lines: Sequence[PricedLine | CartLine]) -> bool:
+    return any(line.recurring is not None for line in lines)
+
+
+def _check_renewal(wanted: OpenCheckout, lines: Sequence[PricedLine | CartLine]) -> None:
+    """What is paid again needs a rail that takes money again, and has one discount at most: the rail applies it."""
+    if not _renews(lines):
+        return
+    if not wanted.rail_renews:
+        detail = f"{wanted.rail} takes no money by itself, and this is paid again and again"
+        raise Invalid.field("rail", detail, code="recurring_not_supported")
+    if len({note["discount_id"] for line in lines for note in line.discounts}) > 1:
+        raise Invalid.field("code", "a subscription has one discount at most", code="too_many_discounts")
 
 
 def _demand(lines: Sequence[PricedLine | CartLine]) -> list[Demand]:

@@ -27,6 +27,7 @@ def grants(tx: Tx, order: Order, lines: Sequence[CartLine]) -> list[Grant]:
             customer_id=order.customer_id,
             product_id=line.product_id,
             order_id=order.id,
+            subscription_id=order.subscription_id,
             line=line.position,
             unit=0,
             object_id=order.id,
@@ -38,6 +39,30 @@ def grants(tx: Tx, order: Order, lines: Sequence[CartLine]) -> list[Grant]:
         )
         for line in lines
         if ships(line.benefits)
+    ]
+
+
+def of_renewal(tx: Tx, order: Order) -> list[Grant]:
+    """Grants for what a later order of a subscription ships."""
+    return [
+        Grant(
+            id=tx.new_id("grt"),
+            kind="goods",
+            customer_id=order.customer_id,
+            product_id=item["product_id"],
+            order_id=order.id,
+            subscription_id=order.subscription_id,
+            line=place,
+            unit=0,
+            object_id=order.id,
+            status="active",
+            starts_at=tx.now,
+            ends_at=None,
+            created_at=tx.now,
+            updated_at=tx.now,
+        )
+        for place, item in enumerate(order.items)
+        if item["ships"]
     ]
 
 

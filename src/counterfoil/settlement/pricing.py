@@ -166,6 +166,12 @@ class Pricing:
             )
             for line in lines
         ]
+        # What is tried first costs nothing now: what a discount is worth shows in what follows.
+        self._after_trials = [
+            item if line.recurring is None else msgspec.structs.replace(item, unit_amount=line.recurring["unit_amount"])
+            for item, line in zip(self._items, lines, strict=True)
+        ]
+        self._renews = any(line.recurring is not None for line in lines)
 
     @property
     def typed(self) -> Discount | None:
@@ -177,8 +183,12 @@ class Pricing:
         applied = self._choose(self._candidates, without)
         while True:
             cuts = pricing.reduce(self._items, applied)
-            # What applies by itself and takes nothing would use itself up for nothing.
-            idle = [one for one in applied if self._is_automatic(one) and not pricing.taken(cuts, one.id)]
+            # What applies by itself and takes nothing, now or later, would use itself up for nothing.
+            idle = [
+                one
+                for one in applied
+                if self._is_automatic(one) and not pricing.taken(cuts, one.id) and not self._takes_later(one)
+            ]
             if not idle:
                 break
             applied = [one for one in applied if one not in idle]
@@ -202,7 +212,13 @@ class Pricing:
         for one in alone:
             if one.group_id is not None and self._beats(one, best.get(one.group_id)):
                 best[one.group_id] = one
-        return [one for one in alone if one.group_id is None or best[one.group_id] is one]
+        left = [one for one in alone if one.group_id is None or best[one.group_id] is one]
+        return self._without_company(left) if self._renews else left
+
+    def _without_company(self, left: list[Discount]) -> list[Discount]:
+        """A rail takes one discount off a subscription: what applies by itself gives way, or the best of it stays."""
+        meant = [one for one in left if not self._is_automatic(one)]
+        return meant or sorted(left, key=lambda one: (-self._worth(one), one.id))[:1]
 
     def _beats(self, one: Discount, other: Discount | None) -> bool:
         """Of one group: what was typed, else what takes off most by itself, else the older one."""
@@ -211,7 +227,13 @@ class Pricing:
         return other is not self.typed and (-self._worth(one), one.id) < (-self._worth(other), other.id)
 
     def _worth(self, discount: Discount) -> int:
-        return pricing.taken(pricing.reduce(self._items, [discount]), discount.id)
+        lasts = discount.recurring or discount.customer_id is not None
+        items = self._after_trials if lasts else self._items
+        return pricing.taken(pricing.reduce(items, [discount]), discount.id)
+
+    def _takes_later(self, discount: Discount) -> bool:
+        """Whether a discount that stays with a subscription takes something off once the trial is over."""
+        return discount.recurring and self._after_trials != self._items and self._worth(discount) > 0
 
     def _is_automatic(self, discount: Discount) -> bool:
         return discount is not self.typed and discount.customer_id is None

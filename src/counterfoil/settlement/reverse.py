@@ -11,6 +11,7 @@ import contextlib
 
 import sqlalchemy as sa
 
+from counterfoil.db.functions import any_of
 from counterfoil.db.schema import mine
 from counterfoil.db.tx import Tx
 from counterfoil.kernel.errors import Conflict
@@ -19,14 +20,18 @@ from counterfoil.licensing import licenses
 from counterfoil.sales import checkouts, orders, payments, refund_attempts, refund_money, refunds
 from counterfoil.sales.refund_money import Target
 from counterfoil.sales.types import GrantsPolicy, Order, Refund
-from counterfoil.settlement import goods
+from counterfoil.settlement import entitling, goods
 from counterfoil.settlement.tables import grants
+from counterfoil.subscriptions import subscriptions
 
 _TAKE_BACK = (
     sa.update(grants)
     .where(
         mine(grants),
-        grants.c.order_id == sa.bindparam("of_order"),
+        sa.or_(
+            sa.and_(grants.c.order_id == sa.bindparam("of_order"), sa.not_(any_of(grants.c.object_id, "but"))),
+            any_of(grants.c.object_id, "also"),
+        ),
         grants.c.status.in_(sa.bindparam("from_statuses", expanding=True)),
     )
     .values(status=sa.bindparam("new_status"), updated_at=sa.bindparam("now"))
@@ -109,11 +114,30 @@ def _take_back(tx: Tx, order: Order, refund: Refund, policy: GrantsPolicy) -> No
     if policy == "keep":
         return
     why = f"refunded: {refund.id}"
-    for license_ in licenses.of_order(tx, order.id):
+    bought = {one.id for one in licenses.of_order(tx, order.id)}
+    running, ended = _of_subscription(tx, order)
+    for license_id in sorted((bought | ended) - running):
         with contextlib.suppress(Conflict):  # it is suspended or revoked already
             if policy == "revoke":
-                licenses.revoke(tx, license_.id, reason=why)
+                licenses.revoke(tx, license_id, reason=why)
             else:
-                licenses.suspend(tx, license_.id, reason=why)
+                licenses.suspend(tx, license_id, reason=why)
     taken = _REVOKED if policy == "revoke" else _SUSPENDED
-    tx.execute(_TAKE_BACK, {"of_order": order.id, "now": tx.now, **taken})
+    which = {"of_order": order.id, "but": sorted(running), "also": sorted(ended)}
+    tx.execute(_TAKE_BACK, {**which, "now": tx.now, **taken})
+    if order.subscription_id is not None:
+        entitling.entitle(tx, entitling.subscription_of(tx, order.subscription_id))
+
+
+def _of_subscription(tx: Tx, order: Order) -> tuple[set[str], set[str]]:
+    """The licenses of the order's subscription: those that other money keeps, and those that none does any more.
+
+    The order's own period is not paid any more. While another one is, nothing is taken: what this one kept running
+    ends with the last one that is paid.
+    """
+    if order.subscription_id is None:
+        return set(), set()
+    subscriptions.give_back(tx, order.id)
+    given = set(entitling.license_ids(tx, order.subscription_id))
+    is_paid = any(period.status == "paid" for period in subscriptions.periods_of(tx, order.subscription_id))
+    return (given, set()) if is_paid else (set(), given)

@@ -8,6 +8,9 @@ nothing we know is written down with a status that says so, and waits for a pers
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Literal
 
 import msgspec
@@ -20,10 +23,10 @@ from counterfoil.licensing.licenses import Issue
 from counterfoil.rails.base import CheckoutReport
 from counterfoil.sales import carts, checkouts, orders, payments
 from counterfoil.sales.checkouts import CheckoutWithLines
-from counterfoil.sales.types import CartLine, Checkout, Order, Payment
-from counterfoil.settlement import goods, holds
+from counterfoil.sales.tables import order_discounts
+from counterfoil.sales.types import CartLine, Checkout, Order, OrderDiscount, Payment
+from counterfoil.settlement import entitling, goods, holds, subscribing
 from counterfoil.settlement.tables import grants
-from counterfoil.settlement.types import Grant
 
 
 class Settlement(msgspec.Struct, frozen=True):
@@ -39,14 +42,14 @@ class Settlement(msgspec.Struct, frozen=True):
 
 def settle(tx: Tx, report: CheckoutReport) -> Settlement:
     """Take a rail's report on a checkout into the books."""
-    found = checkouts.lock_by_reference(tx, report.rail, report.reference)
+    found = checkouts.lock_by_reference(tx, report.rail, report.reference) if report.reference else None
     if found is None and report.checkout_id is not None:
         # The rail answered before we could note its reference: a crash, or a webhook that was faster.
         found = checkouts.lock(tx, report.checkout_id)
         # (Or noted it since we looked a statement ago.) Another rail's word, or another reference, is not about it.
         if found is not None and not _is_about(report, found.checkout):
             found = None
-        if found is not None:
+        if found is not None and report.reference:
             checkouts.attach(tx, report.checkout_id, reference=report.reference, url=found.checkout.url)
     if found is None:
         for fact in report.payments:
@@ -75,7 +78,9 @@ def settle_by_id(tx: Tx, report: CheckoutReport, checkout_id: str) -> Settlement
 
 
 def _is_about(report: CheckoutReport, checkout: Checkout) -> bool:
-    return checkout.rail == report.rail and checkout.rail_reference in {None, report.reference}
+    if checkout.rail != report.rail:
+        return False
+    return not report.reference or checkout.rail_reference in {None, report.reference}
 
 
 def _settle_known(tx: Tx, report: CheckoutReport, found: CheckoutWithLines) -> Settlement:
@@ -164,38 +169,38 @@ def fulfill(tx: Tx, found: CheckoutWithLines, *, payer: str | None = None, insis
         if first:
             carts.reopen(tx, checkout.cart_id)
         return None
-    order = orders.create(tx, checkout, lines)
+    subscription = subscribing.begin(tx, checkout, lines, paid=True)
+    subscription_id = subscription.id if subscription else None
+    order = orders.create(tx, checkout, lines, subscription_id=subscription_id)
     if order is None:
         raise Conflict("This checkout already has an order.", code="order_exists")
-    wanted = [issue for line in lines for issue in _issues(order, line)]
+    until = entitling.end_of(subscription) if subscription else None
+    wanted = [issue for line in lines for issue in _issues(order, line, until if line.recurring else None)]
     made = licenses.issue(tx, wanted) if wanted else []
+    lasting = {line.position for line in lines if line.recurring}
     given = [
-        Grant(
-            id=tx.new_id("grt"),
-            kind="license",
-            customer_id=order.customer_id,
-            product_id=license_.product_id,
-            order_id=order.id,
-            line=license_.line or 0,
-            unit=license_.unit or 0,
-            object_id=license_.id,
-            status="active",
-            starts_at=tx.now,
-            ends_at=license_.expires_at,
-            created_at=tx.now,
-            updated_at=tx.now,
-        )
-        for license_ in made
+        entitling.of_license(tx, one, subscription_id=subscription_id if one.line in lasting else None) for one in made
     ]
     tx.insert_later(grants, *given, *goods.grants(tx, order, lines))
+    tx.insert_later(order_discounts, *_discounts(tx, order, lines))
     return order
 
 
-def _issues(order: Order, line: CartLine) -> list[Issue]:
+def _discounts(tx: Tx, order: Order, lines: Sequence[CartLine]) -> list[OrderDiscount]:
+    """What each discount took off an order."""
+    taken: Counter[str] = Counter()
+    for line in lines:
+        for note in line.discounts:
+            taken[note["discount_id"]] += note["amount"]
+    return [OrderDiscount(order.id, one, amount, order.asset, tx.now) for one, amount in sorted(taken.items())]
+
+
+def _issues(order: Order, line: CartLine, until: datetime | None) -> list[Issue]:
     return [
         Issue(
             product_id=line.product_id,
             spec=msgspec.convert(benefit["spec"], LicenseSpec),
+            until=until,
             tier=line.tier,
             order_id=order.id,
             line=line.position,

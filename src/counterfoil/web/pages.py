@@ -17,6 +17,7 @@ from counterfoil.catalog.products import Offer
 from counterfoil.catalog.types import Price
 from counterfoil.db.base import Scope
 from counterfoil.exchange import rail_settings
+from counterfoil.exchange.rails import RAILS, RENEWING
 from counterfoil.house import House
 from counterfoil.http.access import Asker, check_rate, house_of, public_scope
 from counterfoil.http.buying import NewCheckout, open_for
@@ -38,7 +39,14 @@ from counterfoil.web.thanks import CLAIM_COOKIE, claim_cookie_name, thanks
 PAGE: dict[str, Any] = {"include_in_schema": False, **route("public", 404)}
 """What every page declares."""
 
-_RAIL_NAMES = {"sandbox": "Sandbox (no real money)", "btcpay": "Bitcoin or Lightning"}
+_RAIL_NAMES = {
+    "sandbox": "Sandbox (no real money)",
+    "btcpay": "Bitcoin or Lightning",
+    "stripe": "Card (Stripe)",
+    "stripe-test": "Card (Stripe, no real money)",
+    "paddle": "Card or PayPal (Paddle)",
+    "paddle-test": "Card or PayPal (Paddle, no real money)",
+}
 _MOST_CLAIMS = 40
 """How many purchases a browser remembers: more cookies than that and servers refuse its requests."""
 
@@ -103,10 +111,12 @@ async def buy_again(request: Asker, slug: FromPath[str]) -> Response[Any]:
 
 
 async def _offer(scope: Scope, slug: str) -> Offer:
-    """What can be bought now: a price by the month waits until there are subscriptions."""
+    """What can be bought now: a price by the month only where a rail takes money again by itself."""
     offer = await scope.read(products.offer, slug)
     if offer.product.status != "active":
         raise NotFound("There is no such product.", code="product_not_found")
+    if not RENEWING.isdisjoint(await _rails(scope)):
+        return offer
     return msgspec.structs.replace(offer, prices=[price for price in offer.prices if price.type == "one_time"])
 
 
@@ -168,7 +178,7 @@ def _choice(offer: Offer, price: Price, reduced: int | None, *, chosen: str) -> 
         "amount": full if reduced is None else words.amount(Money(reduced, price.asset)),
         "before": None if reduced is None else full,
         "period": words.period(price),
-        "promises": words.promises(offer.benefits, price.tier),
+        "promises": words.promises(offer.benefits, price),
         "chosen": price.id == chosen,
     }
 
@@ -176,7 +186,8 @@ def _choice(offer: Offer, price: Price, reduced: int | None, *, chosen: str) -> 
 async def _rails(scope: Scope) -> list[str]:
     """The connected rails, real ones first."""
     rows = await scope.read(rail_settings.list_)
-    return sorted((row.rail for row in rows if row.status == "active"), key=lambda rail: (rail == "sandbox", rail))
+    active = [row.rail for row in rows if row.status == "active" and row.rail in RAILS]
+    return sorted(active, key=lambda rail: (RAILS[rail].is_test, rail))
 
 
 async def _form_action(house: House, tenant: str, rails: list[str]) -> str:
@@ -232,7 +243,7 @@ def _wanted(offer: Offer, form: dict[str, str], rails: list[str]) -> NewCheckout
     rail = form.get("rail") or (rails[0] if len(rails) == 1 else None)
     return NewCheckout(
         lines=[WantedLine(price_id=price.id, quantity=int(quantity))],
-        rail=rail if price.unit_amount else FREE,
+        rail=rail if price.unit_amount or price.type == "recurring" else FREE,
         code=form.get("code") or None,
         email=form.get("email") or None,
         shipping=shipping.address_of(form) if shipping.ships(offer.benefits, price.tier) else None,

@@ -17,6 +17,7 @@ _DAY = 86_400
 _UNITS = ((365 * _DAY, "year"), (_DAY, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 
 _FIELD_ERRORS = {
+    "recurring_not_supported": "This is paid again and again: choose another way to pay.",
     "discount_not_found": "We do not know this code.",
     "discount_inactive": "This code is not in use right now.",
     "discount_expired": "This code has expired.",
@@ -62,11 +63,12 @@ def paragraphs(text: str) -> list[str]:
 
 
 def period(price: Price) -> str:
-    """How often a recurring price is paid: ``per month``, ``every 3 months``; empty for a one-time price."""
+    """How often a recurring price is paid: ``per month``, ``every 3 months, after 14 days free``; empty for others."""
     if price.interval is None:
         return ""
     count = price.interval_count or 1
-    return f"per {price.interval}" if count == 1 else f"every {counted(count, price.interval)}"
+    often = f"per {price.interval}" if count == 1 else f"every {counted(count, price.interval)}"
+    return f"{often}, after {counted(price.trial_days, 'day')} free" if price.trial_days else often
 
 
 def amount(money: Money) -> str:
@@ -88,22 +90,24 @@ def tier_name(price: Price) -> str:
     return price.name or ("" if price.tier == "default" else price.tier.replace("-", " ").capitalize())
 
 
-def promises(benefits: Iterable[Benefit], tier: str) -> list[str]:
-    """What a tier promises, one line each."""
+def promises(benefits: Iterable[Benefit], price: Price) -> list[str]:
+    """What a price promises, one line each."""
     lines: list[str] = []
     for benefit in benefits:
-        if benefit.tier == tier and benefit.kind == "license":
-            lines += license_promises(msgspec.convert(benefit.spec, LicenseSpec))
-        elif benefit.tier == tier:
+        if benefit.tier == price.tier and benefit.kind == "license":
+            lines += license_promises(msgspec.convert(benefit.spec, LicenseSpec), lasting=price.type == "recurring")
+        elif benefit.tier == price.tier:
             lines.append("Shipped to you")
     return lines
 
 
-def license_promises(spec: LicenseSpec) -> list[str]:
-    """What a license promises, one line each."""
+def license_promises(spec: LicenseSpec, *, lasting: bool = False) -> list[str]:
+    """What a license promises, one line each; ``lasting``: it lasts with its subscription."""
     lines = ["Trial license"] if spec.is_trial else []
     lines.append(machines(spec.max_machines))
-    if not spec.duration_seconds:
+    if lasting:
+        lines.append("Good for as long as it is paid")
+    elif not spec.duration_seconds:
         lines.append("Never expires")
     elif spec.grace_seconds:
         lines.append(f"{duration(spec.duration_seconds)}, then {duration(spec.grace_seconds)} of grace")

@@ -28,6 +28,8 @@ from counterfoil.webhooks import endpoints, fan_out
 from counterfoil.webhooks.tables import webhook_deliveries, webhook_endpoints
 from counterfoil.webhooks.types import Delivery, DeliveryStatus, StoredEndpoint
 
+COURIER = frozenset({"courier"})
+"""Whom a transaction wakes that leaves something to send."""
 CLAIM_LASTS = timedelta(seconds=60)
 GIVE_UP_AFTER = timedelta(days=5)
 """After so long of nothing but failure an endpoint is disabled."""
@@ -425,7 +427,7 @@ def test(tx: Tx, endpoint_id: str) -> Delivery:
         "created_at": tx.now,
     }
     (queued,) = fan_out.queue(tx, [(event, [endpoint_id])])
-    tx.owes_news = True
+    tx.wakes |= COURIER
     tx.record("webhook_endpoint.tested", "webhook_endpoint", endpoint_id)
     return queued
 
@@ -433,7 +435,7 @@ def test(tx: Tx, endpoint_id: str) -> Delivery:
 def retry(tx: Tx, delivery_id: str) -> Delivery:
     """Send a delivery now, whatever became of it, with all its attempts before it. Raises NotFound."""
     delivery = _found(tx.one(_RETRY, {"delivery_id": delivery_id, "now": tx.now}))
-    tx.owes_news = True
+    tx.wakes |= COURIER
     tx.record("webhook_delivery.retried", "webhook_delivery", delivery_id, endpoint_id=delivery.endpoint_id)
     return delivery
 
@@ -468,7 +470,7 @@ def replay(tx: Tx, endpoint_id: str, since: datetime, *, start: str = "", most: 
     params |= {"high": further.event_id if further else params["high"], "since": since, "now": tx.now}
     count = tx.execute(_REPLAY, params)
     if count:
-        tx.owes_news = True
+        tx.wakes |= COURIER
     if further is None:
         tx.record("webhook_endpoint.replayed", "webhook_endpoint", endpoint_id, since=since.isoformat())
     return Replayed(count, further.event_id if further else None)

@@ -12,9 +12,10 @@ from counterfoil.accounts import tables as accounts
 from counterfoil.catalog import tables as catalog
 from counterfoil.db.functions import any_of
 from counterfoil.db.schema import columns, mine
-from counterfoil.db.tx import Tx
+from counterfoil.db.tx import Row, Tx
 from counterfoil.licensing import tables as licensing
 from counterfoil.sales import tables as sales
+from counterfoil.subscriptions import tables as subscriptions
 
 
 class _Shown(NamedTuple):
@@ -41,18 +42,43 @@ _KINDS = {
     "order": _Shown(sales.orders),
     "fulfillment": _Shown(sales.fulfillments),
     "refund": _Shown(sales.refunds, _WORK),
+    "invoice": _Shown(sales.invoices),
+    "dispute": _Shown(sales.disputes),
+    "subscription": _Shown(subscriptions.subscriptions, frozenset({"heard", "heard_at", "checked_at"})),
     "license": _Shown(licensing.licenses),
     "machine": _Shown(licensing.machines),
 }
 """The kinds that are read. Of every other, users and API keys among them, news says what the event says."""
+
+# What a subscription is for comes with it. The rail's own words about it do not.
+_SNAPSHOTS = frozenset({"price_snapshot", "product_snapshot"})
+_ITEMS = (
+    sa.select(*[column for column in columns(subscriptions.subscription_items) if column.name not in _SNAPSHOTS])
+    .where(
+        mine(subscriptions.subscription_items),
+        any_of(subscriptions.subscription_items.c.subscription_id, "ids"),
+    )
+    .order_by(subscriptions.subscription_items.c.id)
+)
 
 
 def read(tx: Tx, kind: str, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
     """The objects of one kind by id; those that are gone, or that we do not show, are missing."""
     if kind not in _KINDS:
         return {}
-    rows = tx.all(_select(kind), {"ids": sorted(ids)})
-    return {row.id: dict(row._mapping) for row in rows}  # noqa: SLF001 # SQLAlchemy's public name for it
+    params = {"ids": sorted(ids)}
+    found = {row.id: _fields(row) for row in tx.all(_select(kind), params)}
+    if kind == "subscription":
+        for one in found.values():
+            one["items"] = []
+        for row in tx.all(_ITEMS, params):
+            item = _fields(row)
+            found[item.pop("subscription_id")]["items"].append(item)
+    return found
+
+
+def _fields(row: Row) -> dict[str, Any]:
+    return dict(row._mapping)  # noqa: SLF001 # SQLAlchemy's public name for it
 
 
 @cache

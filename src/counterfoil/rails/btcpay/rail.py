@@ -17,6 +17,7 @@ from counterfoil.kernel.clock import from_seconds
 from counterfoil.kernel.money import Money, to_decimal
 from counterfoil.kernel.secrets import hmac_sha256, same
 from counterfoil.rails.base import (
+    AsksNothing,
     BadSignature,
     CheckoutIntent,
     CheckoutReport,
@@ -54,7 +55,7 @@ class _Event(msgspec.Struct, rename="camel"):
     invoice_id: str | None = None
 
 
-class BTCPayRail(RefundsByHand):
+class BTCPayRail(AsksNothing, RefundsByHand):
     """The translations for BTCPay Server's Greenfield API, 2.0 to 2.4."""
 
     name = "btcpay"
@@ -103,7 +104,9 @@ class BTCPayRail(RefundsByHand):
         query = [("orderId", checkout_id), ("take", str(_FOUND_AT_MOST))]
         return _call(settings, "GET", "invoices", query=query)
 
-    def read_found(self, settings: BTCPaySettings, response: HttpResponse) -> OpenedCheckout | None:
+    def read_found(
+        self, settings: BTCPaySettings, response: HttpResponse, checkout_id: str | None = None
+    ) -> OpenedCheckout | None:
         """The invoice of that checkout, or None.
 
         If there are several, the one with money on it comes first, then the newest. Raises
@@ -114,7 +117,7 @@ class BTCPayRail(RefundsByHand):
         if not invoices:
             return None
         orders = {invoice.order_id for invoice in invoices}
-        if len(orders) > 1 or None in orders:
+        if len(orders) > 1 or None in orders or (checkout_id is not None and orders != {checkout_id}):
             raise RailUnavailable("BTCPay listed invoices of other checkouts")
         best = min(invoices, key=lambda found: (_PREFERENCE.index(found.status), -found.created_time, found.id))
         return _opened(settings, best)

@@ -15,6 +15,7 @@ import msgspec
 from counterfoil.kernel.clock import from_seconds
 from counterfoil.kernel.secrets import hmac_sha256, same
 from counterfoil.rails.base import (
+    AsksNothing,
     BadSignature,
     CheckoutIntent,
     CheckoutReport,
@@ -55,7 +56,7 @@ def sign(body: bytes, secret: str, now: datetime) -> str:
     return f"t={stamp},v1={hmac_sha256(secret.encode(), stamp.encode() + b'.' + body)}"
 
 
-class SandboxRail:
+class SandboxRail(AsksNothing):
     """Translates between the sandbox page and facts."""
 
     name = "sandbox"
@@ -86,7 +87,7 @@ class SandboxRail:
         """Opening twice gives the same page, so there is nothing to look up."""
         return None
 
-    def read_found(self, settings: SandboxSettings, response: HttpResponse) -> OpenedCheckout | None:
+    def read_found(self, settings: SandboxSettings, response: HttpResponse, checkout_id: str) -> OpenedCheckout | None:
         """Never asked."""
         return None
 
@@ -135,7 +136,9 @@ class SandboxRail:
         """The sandbox keeps nothing, but what it was asked it did, unless it refused."""
         return None if intent.recipient == REFUSE else _refunded(settings, intent)
 
-    def read_found_refund(self, settings: SandboxSettings, response: HttpResponse) -> RefundDone | None:
+    def read_found_refund(
+        self, settings: SandboxSettings, intent: RefundIntent, response: HttpResponse
+    ) -> RefundDone | None:
         """Never asked."""
         return None
 

@@ -1,0 +1,82 @@
+"""What a rail that keeps copies needs to know of a checkout: its lines, and the rail's names for what they refer to."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+
+import msgspec
+
+from counterfoil.catalog import products
+from counterfoil.catalog.types import Price
+from counterfoil.db.base import Scope
+from counterfoil.db.tx import Tx
+from counterfoil.exchange.pusher import Pusher
+from counterfoil.kernel.errors import RailFailed
+from counterfoil.rails.base import CheckoutIntent, LineIntent
+from counterfoil.sales import quotes
+from counterfoil.sales.types import CartLine, Checkout
+from counterfoil.settlement import links, subscribing
+
+
+class _Read(msgspec.Struct, frozen=True):
+    lines: list[CartLine]
+    intents: tuple[LineIntent, ...]
+    customer: str | None
+
+
+def _read(tx: Tx, checkout: Checkout) -> _Read:
+    lines = quotes.lines_of(tx, checkout.cart_id)
+    of_prices = links.references(tx, checkout.rail, "price", [line.price_id for line in lines])
+    of_products = links.references(tx, checkout.rail, "product", [line.product_id for line in lines])
+    offers = quotes.offers_of(tx, [line.price_id for line in lines])
+    categories = {one: products.get(tx, one).tax_category for one in {line.product_id for line in lines}}
+    wanted = tuple(
+        LineIntent(
+            price_id=line.price_id,
+            price_reference=_copy_of(line, offers[line.price_id].price, of_prices),
+            product_reference=of_products.get(line.product_id),
+            name=line.name,
+            quantity=line.quantity,
+            unit_amount=line.unit_amount if line.recurring is None else line.recurring["unit_amount"],
+            total=line.total,
+            tax_category=categories[line.product_id],
+            tax_mode=offers[line.price_id].price.tax_mode,
+            interval=line.recurring["interval"] if line.recurring else None,
+            interval_count=line.recurring["interval_count"] if line.recurring else None,
+            trial_days=line.recurring["trial_days"] if line.recurring else 0,
+            by_country=bool(offers[line.price_id].price.country_overrides),
+        )
+        for line in lines
+    )
+    customer = links.get(tx, checkout.rail, "customer", checkout.customer_id) if checkout.customer_id else None
+    return _Read(lines, wanted, customer.reference if customer else None)
+
+
+def _copy_of(line: CartLine, price: Price, known: Mapping[str, str]) -> str | None:
+    """The rail's name for a line's price. What is paid once is charged at what we said, whatever a copy says of it."""
+    return None if line.recurring is None and price.country_overrides else known.get(line.price_id)
+
+
+async def with_copies(scope: Scope, pusher: Pusher, checkout: Checkout, intent: CheckoutIntent) -> CheckoutIntent:
+    """The intent with its lines. A subscription's prices, discount and customer are copied first where they are not.
+
+    What is paid once needs no copies: its lines say all there is to say. Raises RailFailed, Unavailable.
+    """
+    read = await scope.read(_read, checkout)
+    customer = read.customer
+    if customer is None and checkout.customer_id is not None:
+        # Whom the rail refuses (there is no e-mail address, or another's) its own page asks who they are.
+        with contextlib.suppress(RailFailed):
+            customer = await pusher.ensure(scope, checkout.rail, "customer", checkout.customer_id)
+    if not any(line.interval is not None for line in read.intents):
+        return msgspec.structs.replace(intent, lines=read.intents, customer_reference=customer)
+    for line in read.intents:
+        if line.interval is not None and line.price_reference is None:
+            await pusher.ensure(scope, checkout.rail, "price", line.price_id)
+    discount_id = subscribing.discount_of(read.lines)
+    discount = None
+    if discount_id is not None:
+        discount = await pusher.ensure(scope, checkout.rail, "discount", discount_id)
+    read = await scope.read(_read, checkout)
+    return msgspec.structs.replace(intent, lines=read.intents, discount_reference=discount, customer_reference=customer)

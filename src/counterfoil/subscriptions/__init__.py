@@ -1,0 +1,1 @@
+"""Subscriptions: what is paid again."""
