@@ -92,7 +92,7 @@ def prepare_hooks(url: str, folder: Path, *, sales: int, subscriptions: int, ren
 
 
 async def _prepare_hooks(url: str, folder: Path, sales: int, number: int, renewals: int) -> Hooks:
-    settings = settings_for(url, folder).model_copy(update={"jobs": False})
+    settings = settings_for(url, folder, jobs=False)
     async with open_house(settings) as house:
         scope = house.scope(DEFAULT_TENANT)
         once, again = await scope.run(_catalog)
@@ -232,18 +232,18 @@ def drain(url: str, folder: Path, count: int) -> Drained:
 
 
 async def _drain(url: str, folder: Path, address: str, count: int) -> Drained:
-    settings = settings_for(url, folder).model_copy(update={"jobs": False})
+    settings = settings_for(url, folder, jobs=False)
     async with open_house(settings) as house:
         await _connect(house, address)
         own, limit = StripeRail.rate, StripeRail().rate(_settings(address))
         StripeRail.rate = lambda _rail, _settings: Rate(1_000_000, 1, 8)  # type: ignore[method-assign]
         try:
-            await house.pusher.push_due(DEFAULT_TENANT)  # what earlier runs owed
+            await house.pusher.go_round(DEFAULT_TENANT)  # what earlier runs owed
             seconds, half = 0.0, 0.0
             for part in range(2):
                 await _owe(house, count // 2, f"drain-{part}")
                 started = time.perf_counter()
-                assert await house.pusher.push_due(DEFAULT_TENANT) == count // 2
+                assert await house.pusher.go_round(DEFAULT_TENANT) == count // 2
                 seconds += time.perf_counter() - started
                 half = half or resident_mb(os.getpid())
             end = resident_mb(os.getpid())
@@ -252,7 +252,7 @@ async def _drain(url: str, folder: Path, address: str, count: int) -> Drained:
         few = max(1, count // 25)
         await _owe(house, few, "drain-limited")
         started = time.perf_counter()
-        done = await house.pusher.push_due(DEFAULT_TENANT)
+        done = await house.pusher.go_round(DEFAULT_TENANT)
         limited = done / (time.perf_counter() - started)
         await _disconnect(house)
         return Drained(count / seconds, half, end, limit.requests / limit.seconds, limited)
@@ -282,7 +282,7 @@ def import_catalog(url: str, folder: Path, prices_wanted: int) -> float:
 
 
 async def _import(url: str, folder: Path, address: str, prices_wanted: int) -> float:
-    settings = settings_for(url, folder).model_copy(update={"jobs": False})
+    settings = settings_for(url, folder, jobs=False)
     async with open_house(settings) as house:
         await _connect(house, address)
         started = time.perf_counter()

@@ -6,6 +6,7 @@ import asyncio
 import json
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -38,9 +39,9 @@ LICENSES = 10_000
 SLUG = "bench"
 
 
-def settings_for(url: str, folder: Path) -> Settings:
+def settings_for(url: str, folder: Path, **others: Any) -> Settings:
     """The settings that the measured server has, too."""
-    return Settings(database_url=url, master_key_file=folder / "master.key", sandbox=True, port=1)
+    return Settings.load(database_url=url, master_key_file=folder / "master.key", sandbox=True, port=1, **others)
 
 
 def _product(tx: Tx) -> Price:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_SERVE = "from counterfoil.server import serve; from counterfoil.settings import Settings; serve(Settings())"
+_SERVE = "from counterfoil.server import serve; from counterfoil.settings import Settings; serve(Settings.load())"
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 

@@ -53,7 +53,7 @@ def measure(url: str, folder: Path, seconds: float) -> Rates:
 
 
 async def _measure(url: str, folder: Path, port: int, seconds: float) -> Rates:
-    settings = settings_for(url, folder).model_copy(update={"webhooks_allow_loopback": True, "jobs": False})
+    settings = settings_for(url, folder, webhooks_allow_loopback=True, jobs=False)
     async with open_house(settings) as house:
         alone, _ = await _change(house, seconds / 2)
         made = [await _listen(house, port) for _ in range(ENDPOINTS)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from counterfoil.kernel.clock import ManualClock
 from counterfoil.kernel.secrets import MasterKey
 from counterfoil.kernel.signing import PrivateKey
 from counterfoil.licensing import signing_keys
+from tests.support import connections
 from tests.support.compiled import share as share_compiled_statements
 from tests.support.databases import Databases, Dialect, in_memory_folder
 from tests.support.network import stay_on_loopback, take_refused
@@ -31,6 +33,7 @@ hypothesis.settings.load_profile("untimed")
 def pytest_configure(config: pytest.Config) -> None:
     stay_on_loopback()
     share_compiled_statements()
+    connections.share()
     config.option.anyio_mode = "auto"  # every ``async def test_...`` runs without a mark
     spreads = config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput")
     if spreads and URL_VARIABLE not in os.environ:
@@ -38,6 +41,13 @@ def pytest_configure(config: pytest.Config) -> None:
         server = PostgresServer()
         config.add_cleanup(server.stop)
         os.environ[URL_VARIABLE] = server.url
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    # The collector would walk every module and test again and again: a tenth of all the time.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 10, 10)
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +60,13 @@ def _loopback_only() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+async def _one_loop(anyio_backend: str, databases: Databases) -> AsyncIterator[None]:
+    """Keeps one event loop for all tests, and what belongs to it."""
+    async with connections.kept():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -50,7 +50,7 @@ def test_links_that_work_once_are_hidden(rest: str) -> None:
 def test_lines_are_json_ours_and_the_libraries(capsys: pytest.CaptureFixture[str]) -> None:
     kept = logging.getLogger().handlers
     try:
-        logs.set_up(Settings(log_format="json"))
+        logs.set_up(Settings.load(log_format="json"))
         structlog.get_logger("ours").info("sold", claim=CLAIM, count=2)
         logging.getLogger("library").warning("odd thing with %s", KEY)
     finally:

@@ -26,6 +26,7 @@ from counterfoil.exchange.client import RailClient
 from counterfoil.exchange.comparing_payments import compare_due
 from counterfoil.exchange.letters.postman import Postman
 from counterfoil.exchange.letters.sender import Sender
+from counterfoil.exchange.margins import MARGINS, Margins, changes_margins
 from counterfoil.exchange.oidc import Providers
 from counterfoil.exchange.pusher import Pusher
 from counterfoil.exchange.questions import ask_due
@@ -68,7 +69,7 @@ def load_master_key(settings: Settings) -> MasterKey:
     """From the environment, else from its file, which is made on the first start. Raises BadMasterKey."""
     try:
         if settings.master_key is not None:
-            return MasterKey.from_text(settings.master_key.get_secret_value())
+            return MasterKey.from_text(settings.master_key.reveal())
         path = settings.master_key_file
         if not path.exists():
             _write_new_key(path)
@@ -108,6 +109,7 @@ class House:
         self.refunder = Refunder(self.database, self.rails, self.client)
         self.courier = Courier(self.database, self.settings, self.master)
         self.pusher = Pusher(self.database, self.rails, self.client)
+        self.margins = Margins(self.database)
         self.database.on_events = _what_follows
         self.session_lasts = Lasts(
             idle=timedelta(hours=self.settings.session_idle_hours),
@@ -197,7 +199,7 @@ class House:
     def send_mail(self, tenant: str) -> None:
         """Have letters that were just queued leave now, if this process runs jobs. Nobody waits for it."""
         if self.settings.jobs:
-            self.postman.send_soon(tenant)
+            self.postman.soon(tenant)
 
     def give_back(self, tenant: str) -> None:
         """Have the rails of refunds that were just approved asked now, if this process runs jobs."""
@@ -214,12 +216,19 @@ class House:
         if self.settings.jobs:
             self.pusher.soon(tenant)
 
+    def follow_margins(self, tenant: str) -> None:
+        """Have subscriptions follow margins that just changed, if this process runs jobs. Nobody waits for it."""
+        if self.settings.jobs:
+            self.margins.soon(tenant)
+
     def wake(self, tenant: str, who: AbstractSet[str]) -> None:
         """Have those begin who have something to do since a transaction."""
         if who & COURIER:
             self.send_webhooks(tenant)
         if who & _PUSHER:
             self.push(tenant)
+        if who & MARGINS:
+            self.follow_margins(tenant)
 
     def runner(self) -> Runner:
         """This process's share of the jobs."""
@@ -265,12 +274,13 @@ class House:
 
         return [
             JobKind("expire_checkouts", timedelta(seconds=15), expire),
-            JobKind("send_mail", timedelta(seconds=5), self.postman.send),
+            JobKind("send_mail", timedelta(seconds=5), self.postman.work),
             JobKind("send_webhooks", timedelta(seconds=5), self.courier.send),
             JobKind("reconcile", timedelta(minutes=1), ask_rails),
             JobKind("reconcile_subscriptions", timedelta(minutes=5), ask_mirrors),
             JobKind("compare_payments", timedelta(hours=1), compare_payments),
             JobKind("execute_refunds", timedelta(seconds=30), self.refunder.work),
+            JobKind("follow_margins", timedelta(minutes=10), self.margins.work),
             JobKind("push_to_rails", timedelta(seconds=30), self.pusher.work),
             JobKind("ask_about_news", timedelta(seconds=10), ask_about_news),
             JobKind("seal_events", timedelta(seconds=5), self.seal),
@@ -286,6 +296,7 @@ _PUSHER = frozenset({"pusher"})
 def _what_follows(tx: Tx, recorded: Sequence[Recorded]) -> AbstractSet[str]:
     """What becomes of events in their transaction: news for endpoints, and what rails are owed."""
     told = COURIER if fan_out(tx, recorded) else frozenset()
+    told |= MARGINS if changes_margins(recorded) else frozenset()
     return told | _PUSHER if outbox.owe_events(tx, recorded) else told
 
 
@@ -317,7 +328,7 @@ async def open_house(
                 await house.tend_everyone()
         except SealBroken as error:
             raise BadMasterKey("the master key is not the one this database was made with") from error
-        at_work = (house.postman, house.courier, house.refunder, house.pusher)
+        at_work = (house.postman, house.courier, house.refunder, house.margins, house.pusher)
         async with contextlib.AsyncExitStack() as stack:
             for one in at_work:
                 await stack.enter_async_context(one.at_work())

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from email.utils import getaddresses
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+import msgspec
+from msgspec import Meta
 
-from counterfoil import table_names
+from counterfoil import config, table_names
+from counterfoil.config import BadSetting, Secret
 from counterfoil.kernel.errors import Invalid
 from counterfoil.kernel.text import normalize_email
 
@@ -30,59 +28,38 @@ _ADDRESS_SOURCES = {"enrollment", "invitation"}
 """How an address can come that no provider proved (``UserEmail.via``): no provider may go by such a name."""
 
 
-class OidcProvider(BaseModel):
+class OidcProvider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An OpenID Connect provider to sign in with, as it knows this installation."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    issuer: str = Field(max_length=1000)
+    issuer: Annotated[str, Meta(max_length=1000)]
     """Its address, exactly as its discovery document says it."""
-    client_id: str = Field(min_length=1, max_length=500)
-    client_secret: SecretStr = Field(min_length=1, max_length=1000)
-    label: str = Field(default="", max_length=60)
+    client_id: Annotated[str, Meta(min_length=1, max_length=500)]
+    client_secret: Secret
+    label: Annotated[str, Meta(max_length=60)] = ""
     """What people know it by; its name when left out."""
-    scopes: list[str] = ["openid", "email", "profile"]
+    scopes: tuple[str, ...] = ("openid", "email", "profile")
 
-    @field_validator("issuer")
-    @classmethod
-    def _need_a_safe_address(cls, value: str) -> str:
-        if "?" in value or not is_safe_url(value):
-            raise ValueError("must be an https address without a query; plain http only on this machine")
-        return value
-
-    @field_validator("scopes")
-    @classmethod
-    def _need_openid(cls, value: list[str]) -> list[str]:
-        if "openid" not in value or not all(re.fullmatch(r"[!#-\[\]-~]{1,200}", scope) for scope in value):
-            raise ValueError("must name openid, and each scope without blanks")
-        return value
-
-    @field_validator("client_id", "label")
-    @classmethod
-    def _need_visible_text(cls, value: str) -> str:
-        if not value.isprintable():
-            raise ValueError("must not contain control characters")
-        return value
+    def __post_init__(self) -> None:
+        if "?" in self.issuer or not is_safe_url(self.issuer):
+            raise ValueError("issuer must be an https address without a query; plain http only on this machine")
+        if "openid" not in self.scopes or not all(re.fullmatch(r"[!#-\[\]-~]{1,200}", each) for each in self.scopes):
+            raise ValueError("scopes must name openid, and each scope without blanks")
+        if not self.client_id.isprintable() or not self.label.isprintable():
+            raise ValueError("client_id and label must not contain control characters")
+        if not 1 <= len(self.client_secret.reveal()) <= 1000:
+            raise ValueError("client_secret must have up to 1000 characters")
 
 
-class Settings(BaseSettings):
+class Settings(msgspec.Struct, kw_only=True):
     """How this installation runs. Every field is an environment variable with the prefix ``COUNTERFOIL_``."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="COUNTERFOIL_",
-        env_nested_delimiter="__",
-        toml_file=table_names.FILE,
-        extra="forbid",
-        hide_input_in_errors=True,
-    )
 
     database_url: str = "sqlite:///var/counterfoil.db"
     """``sqlite:///path/to/file`` or ``postgresql://user@host/name``."""
     host: str = "127.0.0.1"
-    port: int = Field(default=8787, ge=0, le=65535)
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8787
     public_url: str | None = None
     """Where buyers and rails reach this server; the address it listens on when left out."""
-    master_key: SecretStr | None = None
+    master_key: Secret | None = None
     """32 bytes in base 64; read from ``master_key_file`` when left out."""
     master_key_file: Path = Path("var/master.key")
     """Made on the first start, readable by its owner only. Back it up apart from the database."""
@@ -92,23 +69,23 @@ class Settings(BaseSettings):
     """Whether ``serve`` also runs the jobs; False where ``counterfoil worker`` runs beside it."""
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    quote_minutes: int = Field(default=15, ge=1, le=60 * 24 * 30)
+    quote_minutes: Annotated[int, Meta(ge=1, le=43_200)] = 15
     """How long a checkout's price holds."""
-    claim_days: int = Field(default=30, ge=1, le=3650)
+    claim_days: Annotated[int, Meta(ge=1, le=3650)] = 30
     """How long after a purchase its private link still shows the license key."""
-    validation_log_days: int = Field(default=400, ge=1)
+    validation_log_days: Annotated[int, Meta(ge=1)] = 400
     """How long the log of validations is kept."""
-    validations_per_minute: int = Field(default=600, ge=0)
+    validations_per_minute: Annotated[int, Meta(ge=0)] = 600
     """For one client address, over all license routes; 0 = no limit."""
-    heartbeats_per_hour: int = Field(default=60, ge=0)
+    heartbeats_per_hour: Annotated[int, Meta(ge=0)] = 60
     """For one machine; 0 = no limit."""
-    session_days: int = Field(default=30, ge=1, le=400)
+    session_days: Annotated[int, Meta(ge=1, le=400)] = 30
     """How long somebody stays signed in at the longest."""
-    session_idle_hours: int = Field(default=24 * 7, ge=1)
+    session_idle_hours: Annotated[int, Meta(ge=1)] = 24 * 7
     """How long somebody stays signed in without doing anything."""
-    passkey_hours: int = Field(default=12, ge=1)
+    passkey_hours: Annotated[int, Meta(ge=1)] = 12
     """How long after a passkey was shown its session may do what staff may."""
-    sign_ins_per_minute: int = Field(default=30, ge=0)
+    sign_ins_per_minute: Annotated[int, Meta(ge=0)] = 30
     """For one client address: passwords, codes and letters asked for; 0 = no limit."""
     mail_transport: Literal["mailbox", "smtp"] = "mailbox"
     """Where letters go: into a folder, to be looked at, or to a mail server."""
@@ -118,23 +95,23 @@ class Settings(BaseSettings):
     """Whom letters are from: an address, with a name or without."""
     smtp_host: str | None = None
     """The mail server; ``smtp`` needs one."""
-    smtp_port: int = Field(default=587, ge=1, le=65535)
+    smtp_port: Annotated[int, Meta(ge=1, le=65535)] = 587
     smtp_username: str | None = None
     """Signs in to the mail server, with ``smtp_password``; nobody does when both are left out."""
-    smtp_password: SecretStr | None = None
+    smtp_password: Secret | None = None
     smtp_tls: Literal["starttls", "implicit", "none"] = "starttls"
     """How the connection to the mail server is encrypted; ``none`` only to this machine itself."""
     oidc_providers: dict[str, OidcProvider] = {}
     """OpenID Connect providers to sign in with, by name; ``google`` needs no issuer and no label."""
-    storage: dict[str, Any] = Field(default={}, validate_default=True)
+    storage: dict[str, Any] = {}
     """``storage.schema_mapping.<table>.table_name``: what a table is called in the database."""
     webhooks_allow_loopback: bool = False
     """Whether webhooks may go to this machine itself, and there without encryption: for development."""
-    webhooks_per_endpoint: int = Field(default=2, ge=1, le=20)
+    webhooks_per_endpoint: Annotated[int, Meta(ge=1, le=20)] = 2
     """How many requests to one webhook endpoint may be under way at once, in each process."""
-    webhook_timeout_seconds: float = Field(default=15.0, ge=0.1, le=30)
+    webhook_timeout_seconds: Annotated[float, Meta(ge=0.1, le=30)] = 15.0
     """How long a webhook's receiver may take to answer."""
-    webhook_log_days: int = Field(default=30, ge=1)
+    webhook_log_days: Annotated[int, Meta(ge=1)] = 30
     """How long webhooks are kept that were taken; those that failed, 90 days at least."""
     archival_enabled: bool = False
     """Whether old payments are moved to the archive, where their references stay taken for ever."""
@@ -145,63 +122,51 @@ class Settings(BaseSettings):
     trusted_proxies: list[str] = []
     """Networks (``10.0.0.0/8``) whose ``X-Forwarded-For`` is believed. Nobody else's is."""
 
-    @model_validator(mode="after")
-    def _need_an_address(self) -> Settings:
+    def __post_init__(self) -> None:
+        for name, why in self._wrong():
+            raise BadSetting(name, why)
+
+    def _wrong(self) -> Iterator[tuple[str, str]]:
+        """Settings that no type refuses, and what is wrong with them."""
         if self.public_url is None and self.host in {"0.0.0.0", "::"}:  # noqa: S104 # compared, not bound
-            raise ValueError("listening on every address needs COUNTERFOIL_PUBLIC_URL, the one to hand out")
-        return self
-
-    @field_validator("oidc_providers", mode="before")
-    @classmethod
-    def _fill_in_what_is_known(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        for name in value:
-            if not _PROVIDER_NAME.fullmatch(name) or name in _ADDRESS_SOURCES:
-                raise ValueError("a provider's name has up to 40 lower-case letters, digits and hyphens")
-        return {
-            name: {**_BUILT_IN.get(name, {}), **given} if isinstance(given, dict) else given
-            for name, given in value.items()
-        }
-
-    @field_validator("storage")
-    @classmethod
-    def _need_what_was_read(cls, value: dict[str, Any]) -> dict[str, Any]:
-        if table_names.resolve(value) != table_names.NAMES:
-            raise ValueError(
-                f"names of tables are read when the program starts: from {table_names.FILE}, or one by one from "
-                "COUNTERFOIL_STORAGE__SCHEMA_MAPPING__<TABLE>__TABLE_NAME"
-            )
-        return value
-
-    @field_validator("archival_retention", "archival_interval")
-    @classmethod
-    def _need_a_span(cls, value: str) -> str:
-        if not _SPAN.fullmatch(value) or not timedelta(hours=1) <= _span(value) <= timedelta(days=36_500):
-            raise ValueError("must be hours (2160h) or days (90d), at least 1h")
-        return value
-
-    @field_validator("mail_from")
-    @classmethod
-    def _need_a_sender(cls, value: str) -> str:
+            yield "public_url", "is needed to listen on every address: it is the one to hand out"
         try:
-            ((_, address),) = getaddresses([value])
-            good = normalize_email("mail_from", address).isascii() and value.isprintable()
-        except (ValueError, Invalid):
-            good = False
-        if not good:
-            raise ValueError("must be one address, such as: Shop <no-reply@example.com>")
-        return value
+            resolved = table_names.resolve(self.storage)
+        except ValueError as error:
+            yield "storage", str(error)
+        else:
+            if resolved != table_names.NAMES:
+                one_by_one = "COUNTERFOIL_STORAGE__SCHEMA_MAPPING__<TABLE>__TABLE_NAME"
+                why = f"names of tables are read when the program starts: from {table_names.FILE}, or from {one_by_one}"
+                yield "storage", why
+        for name in ("archival_retention", "archival_interval"):
+            text = getattr(self, name)
+            if not _SPAN.fullmatch(text) or not timedelta(hours=1) <= _span(text) <= timedelta(days=36_500):
+                yield name, "must be hours (2160h) or days (90d), at least 1h"
+        yield from self._wrong_about_mail()
 
-    @model_validator(mode="after")
-    def _need_a_mail_server(self) -> Settings:
+    def _wrong_about_mail(self) -> Iterator[tuple[str, str]]:
+        if not _is_sender(self.mail_from):
+            yield "mail_from", "must be one address, such as: Shop <no-reply@example.com>"
         if self.mail_transport == "smtp" and not self.smtp_host:
-            raise ValueError("COUNTERFOIL_MAIL_TRANSPORT=smtp needs COUNTERFOIL_SMTP_HOST")
+            yield "smtp_host", "is needed when COUNTERFOIL_MAIL_TRANSPORT is smtp"
         if (self.smtp_username is None) != (self.smtp_password is None):
-            raise ValueError("COUNTERFOIL_SMTP_USERNAME and COUNTERFOIL_SMTP_PASSWORD go together")
+            yield "smtp_password", "goes together with COUNTERFOIL_SMTP_USERNAME"
         if self.smtp_tls == "none" and self.smtp_host and not _is_this_machine(self.smtp_host):
-            raise ValueError("COUNTERFOIL_SMTP_TLS=none is for a mail server on this machine only")
-        return self
+            yield "smtp_tls", "may be none for a mail server on this machine only"
+
+    @classmethod
+    def load(cls, otherwise: Mapping[str, Any] | None = None, **given: Any) -> Settings:
+        """Read the settings; arguments win over the environment, and the environment over the file.
+
+        ``otherwise`` are defaults for what nobody says, instead of those here.
+
+        Raises BadSetting; tomllib.TOMLDecodeError for a file that makes no sense.
+        """
+        said = {**(otherwise or {}), **config.read(cls, Path(table_names.FILE), os.environ, given)}
+        if "oidc_providers" in said:
+            said["oidc_providers"] = _filled_in(said["oidc_providers"])
+        return cls(**config.convert(cls, said))
 
     @property
     def base_url(self) -> str:
@@ -228,17 +193,26 @@ class Settings(BaseSettings):
         """How often old payments are moved."""
         return _span(self.archival_interval)
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments win over the environment, and the environment over the file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+def _filled_in(providers: Any) -> Any:
+    """Providers that everybody knows need no address of theirs."""
+    if not isinstance(providers, dict):
+        return providers
+    for name in providers:
+        if not _PROVIDER_NAME.fullmatch(name) or name in _ADDRESS_SOURCES:
+            raise BadSetting("oidc_providers", "a provider's name has up to 40 lower-case letters, digits and hyphens")
+    return {
+        name: {**_BUILT_IN.get(name, {}), **given} if isinstance(given, dict) else given
+        for name, given in providers.items()
+    }
+
+
+def _is_sender(text: str) -> bool:
+    try:
+        ((_, address),) = getaddresses([text])
+        return normalize_email("mail_from", address).isascii() and text.isprintable()
+    except (ValueError, Invalid):
+        return False
 
 
 def _span(text: str) -> timedelta:

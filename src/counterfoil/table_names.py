@@ -90,7 +90,7 @@ def resolve(storage: object) -> dict[str, str]:
 
 def _table(value: object, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"{where} must be a table of settings")  # for pydantic, as the others
+        raise ValueError(f"{where} must be a table of settings")
     return value
 
 

@@ -227,8 +227,8 @@ async def test_health_says_what_is_wrong(shop: Shop) -> None:
     assert late["status"] == "degraded"
     assert late["checks"]["jobs"] == {
         "status": "warning",
-        "detail": "not run for 5 minutes: ask_about_news, execute_refunds, expire_checkouts, push_to_rails, reconcile, "
-        "reconcile_subscriptions, seal_events, send_mail, send_webhooks",
+        "detail": "not run for 5 minutes: ask_about_news, execute_refunds, expire_checkouts, follow_margins, "
+        "push_to_rails, reconcile, reconcile_subscriptions, seal_events, send_mail, send_webhooks",
     }
     await shop.house.database.close()
     gone = await shop.http.get("/health")

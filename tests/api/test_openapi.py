@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, get_args
 
 import httpx
 import pytest
@@ -23,6 +24,8 @@ from counterfoil.db.engines import connect
 from counterfoil.db.tx import Tx
 from counterfoil.kernel.clock import SystemClock
 from counterfoil.kernel.secrets import new_secret
+
+pytestmark = pytest.mark.xdist_group("openapi")
 
 R = TypeVar("R")
 
@@ -99,13 +102,20 @@ def _make_staff(tx: Tx, token: str) -> None:
     sessions.open_(tx, user.id, token, "passkey", lasts)
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def fuzzed(
-    request: pytest.FixtureRequest, databases: Databases, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Fuzzed]:
+@pytest.fixture(scope="module")
+def fuzzed(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Dialect, Fuzzed]]:
+    """A server on each database."""
+    with (
+        _fuzzing("sqlite", databases, tmp_path_factory) as one,
+        _fuzzing("postgresql", databases, tmp_path_factory) as other,
+    ):
+        yield {"sqlite": one, "postgresql": other}
+
+
+@contextlib.contextmanager
+def _fuzzing(dialect: Dialect, databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzzed]:
     """A server without limits on how often one may ask."""
     limits = {"validations_per_minute": "0", "sign_ins_per_minute": "0"}
-    dialect: Dialect = request.param
     with (
         databases.fresh(dialect) as url,
         serving(url, tmp_path_factory.mktemp("fuzz"), jobs="false", **limits) as server,
@@ -132,21 +142,34 @@ def _seed(base: str, key: str) -> None:
         client.post("/v1/licenses", json={"product": "found"}).raise_for_status()
 
 
-def test_no_made_up_request_breaks_the_server(fuzzed: Fuzzed) -> None:
-    server, key, schema, sign_in = fuzzed
+class Door(NamedTuple):
+    """How an operation is reached at one of the servers."""
+
+    url: str
+    headers: dict[str, str]
+    customer: str
+
+
+def _door(one: Fuzzed, path: str) -> Door:
+    headers = {"Authorization": f"Bearer {one.key}"}
+    customer = ""
+    if "{customer_id}" in path:  # one that is there: made-up ones lead nowhere
+        body = {"kind": "organization", "name": "Fuzzed"}
+        made = httpx.post(f"{one.server.url}/v1/customers", json=body, headers=headers, timeout=60)
+        customer = made.raise_for_status().json()["id"]
+    if path.startswith(("/v1/me", "/v1/session")):  # about oneself: a key has no account
+        headers = {"Cookie": f"cf_session={one.sign_in()}"}
+    return Door(one.server.url, headers, customer)
+
+
+def test_no_made_up_request_breaks_a_server(fuzzed: dict[Dialect, Fuzzed]) -> None:
+    """Each request goes to the server on SQLite and to the one on PostgreSQL: making it up takes longest."""
     checks = [CHECKS.get_one(name) for name in _LOOKED_AT]
-    operations = [found.ok() for found in schema.get_all_operations()]
+    operations = [found.ok() for found in fuzzed["sqlite"].schema.get_all_operations()]
     sent = 0
-    staff = httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {key}"}, timeout=60)
 
     def check(operation: Any) -> None:
-        headers = {"Authorization": f"Bearer {key}"}
-        if operation.path.startswith(("/v1/me", "/v1/session")):  # about oneself: a key has no account
-            headers = {"Cookie": f"cf_session={sign_in()}"}
-        customer = ""
-        if "{customer_id}" in operation.path:  # one that is there: made-up ones lead nowhere
-            body = {"kind": "organization", "name": "Fuzzed"}
-            customer = staff.post("/v1/customers", json=body).raise_for_status().json()["id"]
+        doors = [_door(one, operation.path) for one in fuzzed.values()]
 
         @seed(20260102)
         @settings(
@@ -160,10 +183,11 @@ def test_no_made_up_request_breaks_the_server(fuzzed: Fuzzed) -> None:
         def once(case: Any) -> None:
             nonlocal sent
             sent += 1
-            if customer:
-                case.path_parameters["customer_id"] = customer
-            response = case.call(base_url=server.url, headers=headers)
-            case.validate_response(response, checks=checks)
+            for door in doors:
+                if door.customer:
+                    case.path_parameters["customer_id"] = door.customer
+                response = case.call(base_url=door.url, headers=door.headers)
+                case.validate_response(response, checks=checks)
 
         once()
 
@@ -173,15 +197,18 @@ def test_no_made_up_request_breaks_the_server(fuzzed: Fuzzed) -> None:
             check(operation)
         except (FailureGroup, AssertionError) as failure:
             failures.append(f"{operation.label}: {failure}")
-    staff.close()
     assert not failures, "\n\n".join(failures)
     assert len(operations) >= 130
     assert sent >= len(operations) * EXAMPLES // 2
-    assert httpx.get(f"{server.url}/health").json()["status"] in {"ok", "degraded"}
+    for one in fuzzed.values():
+        assert httpx.get(f"{one.server.url}/health").json()["status"] in {"ok", "degraded"}
 
 
-def test_every_route_is_in_the_document_and_says_who_may_call_it(fuzzed: Fuzzed) -> None:
-    server = fuzzed.server
+@pytest.mark.parametrize("dialect", get_args(Dialect))
+def test_every_route_is_in_the_document_and_says_who_may_call_it(
+    fuzzed: dict[Dialect, Fuzzed], dialect: Dialect
+) -> None:
+    server = fuzzed[dialect].server
     document = httpx.get(f"{server.url}/v1/openapi.json").json()
     assert document["openapi"] == "3.1.0"
     for path, item in document["paths"].items():
@@ -193,8 +220,9 @@ def test_every_route_is_in_the_document_and_says_who_may_call_it(fuzzed: Fuzzed)
                 assert (method, path) in _PUBLIC, f"{method} {path} is public"
 
 
-def test_an_unknown_address_is_a_problem_too(fuzzed: Fuzzed) -> None:
-    server = fuzzed.server
+@pytest.mark.parametrize("dialect", get_args(Dialect))
+def test_an_unknown_address_is_a_problem_too(fuzzed: dict[Dialect, Fuzzed], dialect: Dialect) -> None:
+    server = fuzzed[dialect].server
     answer = httpx.get(f"{server.url}/v1/nothing-here")
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"

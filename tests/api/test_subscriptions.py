@@ -268,6 +268,77 @@ async def test_a_rail_that_refuses_and_one_that_does_not_answer(shop: Shop, rail
     assert (shown["changes"][0]["status"], shown["cancel_at_period_end"]) == ("done", True)
 
 
+async def test_a_discount_is_given_and_taken_away_by_hand(shop: Shop, rail: Provider) -> None:
+    made = await subscribe(shop, rail, await monthly(shop))
+    gift = await shop.discount("GIFT", amount=2_000, recurring=True, usage_limit=1)
+    asked = await post(shop, made, "discount", discount_id=gift)
+    (change,) = asked["changes"]
+    assert (change["action"], change["status"], change["details"]) == ("discount", "owed", {"discount_id": gift})
+    assert asked["discount_id"] is None
+    assert (await shop.row("events", type=REQUESTED))["details"] == {"action": "discount", "discount_id": gift}
+    await refused(shop, made, "discount", 409, "change_in_progress", discount_id=gift)
+    await push(shop)
+    assert good(await shop.staff.get(f"/v1/subscriptions/{made}"))["discount_id"] == gift
+    (sent,) = rail.changes()
+    assert (sent["action"], sent["discount_reference"], sent["items"]) == ("change", f"r-{gift}", [])
+    assert (await shop.row("discounts"))["times_used"] == 0  # uses are counted by checkouts
+    await refused(shop, made, "discount", 409, "nothing_to_change", discount_id=gift)
+    shop.clock.advance(MINUTE)
+    taken = await post(shop, made, "discount", discount_id=None)
+    assert taken["changes"][0]["details"] == {"discount_id": None}
+    await push(shop)
+    assert good(await shop.staff.get(f"/v1/subscriptions/{made}"))["discount_id"] is None
+    assert rail.changes()[-1]["discount_reference"] == ""
+    await refused(shop, made, "discount", 409, "nothing_to_change", discount_id=None)
+
+
+async def test_discounts_that_cannot_be_given(shop: Shop, rail: Provider) -> None:
+    firm, other = await organization(shop), await organization(shop, "Other")
+    sold = await monthly(shop)
+    made = await subscribe(shop, rail, sold, customer_id=firm)
+
+    async def check(status: int, code: str, discount_id: str | None) -> dict[str, Any]:
+        return await refused(shop, made, "discount", status, code, discount_id=discount_id)
+
+    await refused(shop, made, "discount", 422, "invalid_request")
+    await check(404, "discount_not_found", "dsc_x")
+    archived = await shop.discount("ARCHIVED", amount=1_000, recurring=True)
+    good(await shop.staff.patch(f"/v1/discounts/{archived}", json={"status": "archived"}))
+    said = await check(422, "discount_inactive", archived)
+    assert said["errors"] == [{"pointer": "/discount_id", "detail": "is not in use"}]
+    later = await shop.discount("LATER", amount=1_000, starts_at="2026-01-02T03:04:06Z")
+    await check(422, "discount_inactive", later)
+    over = await shop.discount("OVER", amount=1_000, expires_at="2026-01-02T03:04:05Z")
+    await check(422, "discount_expired", over)
+    await check(422, "discount_wrong_rail", await shop.discount("PADDLE", amount=1_000, rails=["paddle"]))
+    once = await shop.tier("once", amount=500, asset="EUR")
+    await check(422, "discount_not_applicable", await shop.discount("ONCE", amount=1, product_ids=[once.product_id]))
+    dollars = await shop.discount("USD", kind="flat", amount=1, asset="USD", recurring=True)
+    await check(422, "discount_not_applicable", dollars)
+    theirs = good(
+        await shop.staff.post("/v1/discounts", json={"kind": "percentage", "customer_id": other, "amount": 9_000})
+    )["id"]
+    await check(422, "discount_not_applicable", theirs)
+    margin = good(
+        await shop.staff.post("/v1/discounts", json={"kind": "percentage", "customer_id": firm, "amount": 3_000})
+    )["id"]
+    await check(409, "margin_applies", await shop.discount("LESS", amount=2_999, recurring=True))
+    await check(409, "margin_applies", await shop.discount("SAME", amount=3_000, recurring=True))
+    await check(409, "margin_applies", await shop.discount("FIRST", amount=9_000))  # one bill only
+    await post(shop, made, "discount", discount_id=margin)  # which follows by itself, too
+    await push(shop)
+    await check(409, "margin_applies", None)
+    await post(shop, made, "discount", discount_id=await shop.discount("MORE", amount=3_100, recurring=True))
+    await push(shop)
+    for status, code in (("incomplete", "subscription_incomplete"), ("canceled", "subscription_canceled")):
+        rail.change("sub-1", status=status)
+        await tell(shop, rail, "sub-1")
+        await check(409, code, margin)
+    await refused(shop, "sub_x", "discount", 404, "subscription_not_found", discount_id=margin)
+    path = f"/v1/customers/{firm}/subscriptions/{made}/discount"
+    problem(await shop.staff.post(path, json={"discount_id": margin}), 404, "not_found")  # staff's alone
+
+
 async def test_a_price_that_cannot_be_copied_now_only_waits(shop: Shop, rail: Provider) -> None:
     made = await subscribe(shop, rail, await monthly(shop))
     other = await monthly(shop, "other")
@@ -289,6 +360,7 @@ async def test_a_rail_that_keeps_no_copies_is_not_asked(shop: Shop, rail: Provid
     await shop.scope.run(_move_to_sandbox, made)
     for verb in ("pause", "cancel", "portal"):
         await refused(shop, made, verb, 409, "rail_keeps_no_copies")
+    await refused(shop, made, "discount", 409, "rail_keeps_no_copies", discount_id=None)
 
 
 def _move_to_sandbox(tx: Any, subscription_id: str) -> None:

@@ -169,13 +169,13 @@ async def test_at_a_start_every_tenant_gets_what_it_lacks(
 ) -> None:
     bare = shop.house.scope("ten_01jgkx0000000000000000000b")
     await bare.run(tenants.create, "bare", "Bare")
-    given = Settings(database_url=database_url, jobs=False, master_key=master.to_text(), sandbox=True)
+    given = Settings.load(database_url=database_url, jobs=False, master_key=master.to_text(), sandbox=True)
     async with open_house(given, clock) as house:
         (key,) = await bare.read(signing_keys.everyone)
         assert key.status == "active"
         connected = (await house.rails.get(bare.tenant, "sandbox")).settings
         assert connected.base_url == "http://127.0.0.1:8787/t/bare"
-    off = Settings(database_url=database_url, jobs=False, master_key=master.to_text(), sandbox=False)
+    off = Settings.load(database_url=database_url, jobs=False, master_key=master.to_text(), sandbox=False)
     async with open_house(off, clock):
         assert [row.status for row in await bare.read(rail_settings.list_)] == ["disconnected"]
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from tests.support.app import Shop, Sold, good, opening, problem
+from tests.support.app import TRANSACTIONS_OVERLAP, Shop, Sold, good, opening, problem
 
+from counterfoil.catalog import stock
 from counterfoil.catalog.stock import MOST
 from counterfoil.catalog.tables import stock_items
 from counterfoil.db.schema import mine
@@ -239,6 +241,26 @@ async def test_many_counts_at_once_are_one_item(shop: Shop) -> None:
     assert sorted(answer.status_code for answer in answers) == [200] * 7 + [409] * 93
     item = await shop.row("stock_items")
     assert (item["product_id"], item["on_hand"]) == (sold.product_id, 0)
+
+
+@TRANSACTIONS_OVERLAP
+async def test_counted_by_another_between_two_looks(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sqlalchemy.util import await_only
+
+    await shop.tier("mug")
+    look = Tx.one
+    others = []
+
+    def look_after_another(tx: Tx, statement: Any, params: Any = MappingProxyType({})) -> Any:
+        if statement is stock._FIND and not others:
+            others.append(None)
+            others[0] = await_only(shop.scope.run(stock.set_, "mug", on_hand=5))
+        return look(tx, statement, params)
+
+    monkeypatch.setattr(Tx, "one", look_after_another)
+    assert good(await shop.staff.put("/v1/products/mug/stock", json={"on_hand": 7}))["on_hand"] == 7
+    assert [item.on_hand for item in others] == [5]
+    assert await shop.count("stock_items") == 1
 
 
 # -- reconciled ---------------------------------------------------------------------------------------

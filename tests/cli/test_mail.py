@@ -15,7 +15,7 @@ CONTEXT = {"link": "https://shop.example/s3cr3t", "expires": "in one hour"}
 
 def queue(cli: Cli) -> str:
     cli("health")  # makes the tenant and the master key
-    master = load_master_key(Settings())
+    master = load_master_key(Settings.load())
     return cli.on_database(outgoing.queue, master, "ada@example.com", "reset_password", CONTEXT)
 
 
@@ -53,7 +53,7 @@ def test_a_test_letter_lands_in_the_folder(cli: Cli, elsewhere: Path) -> None:
 
 def test_a_test_letter_tells_what_the_mail_server_said(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COUNTERFOIL_MAIL_TRANSPORT", "smtp")
-    assert "COUNTERFOIL_MAIL_TRANSPORT=smtp needs COUNTERFOIL_SMTP_HOST" in cli.refused("mail", "list")
+    assert "COUNTERFOIL_SMTP_HOST: is needed when COUNTERFOIL_MAIL_TRANSPORT is smtp" in cli.refused("mail", "list")
     with running_mail_server() as peer:
         peer.at_rcpt["gone@example.com"] = "550 No such user"
         monkeypatch.setenv("COUNTERFOIL_SMTP_HOST", "127.0.0.1")
@@ -70,8 +70,8 @@ def test_a_test_letter_tells_what_the_mail_server_said(cli: Cli, monkeypatch: py
         ("MAIL_FROM", "a@b.example, c@d.example", "must be one address"),
         ("MAIL_FROM", "Shop <a@b.example>\nBcc: c@d.example", "must be one address"),
         ("MAIL_FROM", "", "must be one address"),
-        ("SMTP_USERNAME", "shop", "COUNTERFOIL_SMTP_USERNAME and COUNTERFOIL_SMTP_PASSWORD go together"),
-        ("SMTP_PORT", "0", "greater than or equal to 1"),
+        ("SMTP_USERNAME", "shop", "COUNTERFOIL_SMTP_PASSWORD: goes together with COUNTERFOIL_SMTP_USERNAME"),
+        ("SMTP_PORT", "0", "COUNTERFOIL_SMTP_PORT: must be a whole number, at least 1, at most 65535"),
     ],
 )
 def test_mail_settings_that_make_no_sense(
@@ -88,4 +88,6 @@ def test_a_password_is_not_sent_in_clear_to_another_machine(cli: Cli, monkeypatc
         if good:
             cli("mail", "list")
         else:
-            assert "COUNTERFOIL_SMTP_TLS=none is for a mail server on this machine only" in cli.refused("mail", "list")
+            assert "COUNTERFOIL_SMTP_TLS: may be none for a mail server on this machine only" in cli.refused(
+                "mail", "list"
+            )

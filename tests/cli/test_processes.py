@@ -274,7 +274,7 @@ def test_revoking_asks_a_person(database_url: str, tmp_path: Path) -> None:
     assert done.stderr.endswith("error: stopped; nothing was changed\n")
 
 
-_HEAVY = ("alembic", "httpx", "jinja2", "litestar", "pydantic", "sqlalchemy", "uvicorn", "rich")
+_HEAVY = ("alembic", "httpx", "jinja2", "litestar", "sqlalchemy", "uvicorn", "rich")
 
 
 @pytest.mark.parametrize(

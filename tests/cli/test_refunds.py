@@ -18,7 +18,7 @@ def order(cli: Cli) -> str:
     """The id of a paid order of $19.90."""
 
     async def furnish() -> None:
-        async with open_house(Settings(sandbox=True)):
+        async with open_house(Settings.load(sandbox=True)):
             pass
 
     asyncio.run(furnish())

@@ -43,7 +43,7 @@ def test_margins(cli: Cli, editor: dict[str, str]) -> None:
 
 def _connect(tx: Tx, url: str) -> None:
     settings = PaddleSettings(base_url=url, api_key=API_KEY, webhook_secrets=("pdl_ntfset_x",), livemode=False)
-    rail_settings.save(tx, load_master_key(Settings()), "paddle-test", settings, {})
+    rail_settings.save(tx, load_master_key(Settings.load()), "paddle-test", settings, {})
 
 
 def _pay(tx: Tx, at: datetime) -> None:

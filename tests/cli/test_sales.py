@@ -30,7 +30,7 @@ def sandbox(cli: Cli) -> None:
     """The sandbox rail, as a server with these settings leaves it."""
 
     async def furnish() -> None:
-        async with open_house(Settings(sandbox=True)):
+        async with open_house(Settings.load(sandbox=True)):
             pass
 
     asyncio.run(furnish())

@@ -52,30 +52,30 @@ def test_first_command_makes_a_private_master_key(bare: Cli, elsewhere: Path) ->
         ("DATABASE_URL", "mysql://db/x", "mysql is not supported: use sqlite:///path or postgresql://user@host/name"),
         ("DATABASE_URL", "nonsense", "not a database URL: use sqlite:///path or postgresql://user@host/name"),
         ("DATABASE_URL", "sqlite://", "an SQLite URL names a file: sqlite:///var/counterfoil.db"),
-        ("PORT", "http", "COUNTERFOIL_PORT: Input should be a valid integer, unable to parse string as an integer"),
-        ("PORT", "70000", "COUNTERFOIL_PORT: Input should be less than or equal to 65535"),
-        ("LOG_LEVEL", "loud", "COUNTERFOIL_LOG_LEVEL: Input should be 'debug', 'info', 'warning' or 'error'"),
+        ("PORT", "http", "COUNTERFOIL_PORT: must be a whole number, at least 0, at most 65535"),
+        ("PORT", "70000", "COUNTERFOIL_PORT: must be a whole number, at least 0, at most 65535"),
+        ("LOG_LEVEL", "loud", "COUNTERFOIL_LOG_LEVEL: must be one of: debug, info, warning, error"),
         (
             "ARCHIVAL_RETENTION",
             "90",
-            "COUNTERFOIL_ARCHIVAL_RETENTION: Value error, must be hours (2160h) or days (90d), at least 1h",
+            "COUNTERFOIL_ARCHIVAL_RETENTION: must be hours (2160h) or days (90d), at least 1h",
         ),
         (
             "ARCHIVAL_RETENTION",
             "0h",
-            "COUNTERFOIL_ARCHIVAL_RETENTION: Value error, must be hours (2160h) or days (90d), at least 1h",
+            "COUNTERFOIL_ARCHIVAL_RETENTION: must be hours (2160h) or days (90d), at least 1h",
         ),
         (
             "ARCHIVAL_INTERVAL",
             "-1d",
-            "COUNTERFOIL_ARCHIVAL_INTERVAL: Value error, must be hours (2160h) or days (90d), at least 1h",
+            "COUNTERFOIL_ARCHIVAL_INTERVAL: must be hours (2160h) or days (90d), at least 1h",
         ),
         (
             "ARCHIVAL_INTERVAL",
             "999999d",
-            "COUNTERFOIL_ARCHIVAL_INTERVAL: Value error, must be hours (2160h) or days (90d), at least 1h",
+            "COUNTERFOIL_ARCHIVAL_INTERVAL: must be hours (2160h) or days (90d), at least 1h",
         ),
-        ("TRUSTED_PROXIES", "10.0.0.0/8", "a setting cannot be read: "),
+        ("TRUSTED_PROXIES", "10.0.0.0/8", "COUNTERFOIL_TRUSTED_PROXIES: must be JSON"),
     ],
 )
 def test_bad_settings(bare: Cli, monkeypatch: pytest.MonkeyPatch, name: str, value: str, complaint: str) -> None:
@@ -90,7 +90,7 @@ def test_bad_settings_file(bare: Cli, elsewhere: Path) -> None:
     (elsewhere / "counterfoil.toml").write_text("port = \n")
     assert bare.refused("product", "list").startswith("error: counterfoil.toml cannot be read: ")
     (elsewhere / "counterfoil.toml").write_text("prot = 1\n")
-    assert bare.refused("product", "list").startswith("error: COUNTERFOIL_PROT: Extra inputs are not permitted\n")
+    assert bare.refused("product", "list").startswith("error: COUNTERFOIL_PROT: there is no such setting\n")
 
 
 def test_database_password_is_never_shown(bare: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,6 +167,6 @@ def test_defects_are_not_hidden(bare: Cli, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize(("text", "hours"), [("2160h", 2160), ("90d", 2160), ("1h", 1), ("36h", 36), ("1d", 24)])
 def test_spans(text: str, hours: int) -> None:
-    settings = Settings(archival_retention=text, archival_interval=text)
+    settings = Settings.load(archival_retention=text, archival_interval=text)
     assert settings.archived_after == settings.archived_every == timedelta(hours=hours)
     assert settings.archival_enabled is False

@@ -85,6 +85,27 @@ def test_another_plan_and_what_we_note(cli: Cli, rail: fake_rails.Provider, subs
     )
 
 
+def test_a_discount_by_hand(cli: Cli, rail: fake_rails.Provider, subscription: str) -> None:
+    gift = cli.json("discount", "create", "GIFT", "--percent", "20", "--periods", "0")["id"]
+    given = cli.json("subscription", "discount", subscription, gift)
+    assert (given["discount_id"], given["changes"][0]["action"], given["changes"][0]["status"]) == (
+        gift, "discount", "done",
+    )  # fmt: skip
+    assert f"discount_id           {gift}\n" in cli("subscription", "show", subscription)
+    assert cli.refused("subscription", "discount", subscription, gift) == (
+        "error: The subscription carries this discount already.\n"
+    )
+    assert cli.json("subscription", "discount", subscription, "--none")["discount_id"] is None
+    assert cli.refused("subscription", "discount", subscription, "dsc_x") == (
+        "error: There is no such discount.\nhint:  counterfoil discount list\n"
+    )
+    cli("discount", "archive", gift)
+    assert "is not in use" in cli.refused("subscription", "discount", subscription, gift)
+    for wrong in ((), (gift, "--none")):
+        assert "either the discount" in cli.refused("subscription", "discount", subscription, *wrong, code=2)
+    assert len(rail.changes()) == 2
+
+
 def test_a_rail_that_is_away_is_asked_later(cli: Cli, rail: fake_rails.Provider, subscription: str) -> None:
     rail.connected = False
     asked = cli.json("subscription", "cancel", subscription)

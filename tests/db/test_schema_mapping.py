@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from pydantic import ValidationError
 from tests.support.direct import on
 from tests.support.server import ROOT
 
 from counterfoil import table_names
+from counterfoil.config import BadSetting
 from counterfoil.db.migrate import HEAD, migrate
 from counterfoil.db.schema import metadata, own_name
 from counterfoil.settings import Settings
@@ -183,8 +183,8 @@ def test_names_that_are_refused(storage: Any, complaint: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(complaint)}"):
         table_names.resolve(storage)
     if isinstance(storage, dict):
-        with pytest.raises(ValidationError) as refused:
-            Settings(storage=storage)
+        with pytest.raises(BadSetting) as refused:
+            Settings.load(storage=storage)
         assert complaint in str(refused.value)
 
 
@@ -208,8 +208,8 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
 
 def test_names_that_came_too_late_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COUNTERFOIL_STORAGE__SCHEMA_MAPPING__ORDERS__TABLE_NAME", "sales_orders")
-    with pytest.raises(ValidationError, match="names of tables are read when the program starts: from counterfoil"):
-        Settings()
+    with pytest.raises(BadSetting, match="names of tables are read when the program starts: from counterfoil"):
+        Settings.load()
     monkeypatch.setenv("COUNTERFOIL_STORAGE__SCHEMA_MAPPING__SHELVES__TABLE_NAME", "s")
-    with pytest.raises(ValidationError, match=r"schema_mapping\.shelves: there is no such table"):
-        Settings()
+    with pytest.raises(BadSetting, match=r"schema_mapping\.shelves: there is no such table"):
+        Settings.load()

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from pydantic import SecretStr
 
 from counterfoil.cli import describe
 from counterfoil.settings import Settings
@@ -39,16 +38,15 @@ def _documented() -> dict[str, str]:
 
 def test_settings_page_names_every_setting_and_its_default() -> None:
     wanted = {}
-    for name, field in Settings.model_fields.items():
-        default = field.default
+    for field in msgspec.structs.fields(Settings):
+        default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
         if default is None:
             shown = ""
         elif isinstance(default, bool | list):
             shown = f"`{msgspec.json.encode(default).decode()}`"
         else:
-            assert not isinstance(default, SecretStr)
             shown = f"`{default}`"
-        wanted[name.upper()] = shown
+        wanted[field.name.upper()] = shown
     assert _documented() == wanted
 
 

@@ -177,7 +177,7 @@ async def worker(shop: Shop, ahead: timedelta) -> AsyncIterator[House]:
     """A worker beside the server, on the same database, whose clock is ``ahead``."""
     clock = ManualClock(datetime.now(UTC) + ahead)
     key = shop.master.to_text()
-    settings = Settings(database_url=shop.remote.database_url, master_key=key, jobs=False)  # type: ignore[arg-type]
+    settings = Settings.load(database_url=shop.remote.database_url, master_key=key, jobs=False)  # type: ignore[arg-type]
     async with open_house(settings, clock) as house:
         yield house
 

@@ -73,6 +73,12 @@ def today() -> date:
     return datetime.now(UTC).date()
 
 
+def wait_for_tomorrow(till: Till) -> None:
+    """Until today is over, and nothing more of it can come."""
+    clock = till.shop.clock
+    clock.advance(datetime.combine(today() + timedelta(days=1), time(2), UTC) - clock.now())
+
+
 async def test_a_day_is_the_same_here_and_there(till: Till) -> None:
     await sell(till, 3)
     await till.hear()
@@ -167,7 +173,7 @@ async def test_every_day_is_compared_once_when_it_is_over(till: Till) -> None:
 
 async def test_the_jobs_do_it(till: Till) -> None:
     await sell(till, 2)
-    till.shop.clock.advance(timedelta(days=1, hours=2))
+    wait_for_tomorrow(till)
     await till.shop.house.runner().run_due()
     event = await till.shop.row("events", type="payments.compared")
     assert event["actor_id"] == "compare_payments"
@@ -181,7 +187,7 @@ async def test_the_jobs_do_it(till: Till) -> None:
 async def test_a_rail_that_does_not_answer_is_asked_about_the_same_day_again(till: Till) -> None:
     await sell(till, 1)
     await till.hear()
-    till.shop.clock.advance(timedelta(days=1, hours=2))
+    wait_for_tomorrow(till)
     house = till.shop.house
     for status in (503, 401):
         if isinstance(till.peer, StripePeer):

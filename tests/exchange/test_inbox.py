@@ -94,10 +94,10 @@ async def test_news_that_cannot_be_applied_does_not_spoil_its_neighbors(
     news = [(await paid_news(shop, one))[1] for one in opened]
     bad = news[3].notice.reference
 
-    def fails_for_one(tx: Tx, report: Any) -> Settlement:
+    def fails_for_one(tx: Tx, report: Any, *locked: Any) -> Settlement:
         if report.reference == bad:
             raise RuntimeError("the lights go out")
-        return settle(tx, report)
+        return settle(tx, report, *locked)
 
     monkeypatch.setattr(inbox, "settle", fails_for_one)
     answers = await asyncio.gather(*(shop.scope.coalesce(apply_many, one) for one in news), return_exceptions=True)
@@ -128,8 +128,8 @@ async def test_transactions_with_the_same_news_do_not_wait_in_a_circle(
         while not (await shop.scope.read(lambda tx: tx.all(_WAITING)))[0][0]:
             pass  # each look lets the rival go on
 
-    def settle_slowly(tx: Tx, report: Any) -> Settlement:
-        done = settle(tx, report)
+    def settle_slowly(tx: Tx, report: Any, *locked: Any) -> Settlement:
+        done = settle(tx, report, *locked)
         if not rivals:
             await_only(rival_comes_and_waits())
         return done

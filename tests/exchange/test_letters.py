@@ -9,6 +9,7 @@ from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 from tests.peers.mail_server import (
@@ -444,11 +445,11 @@ async def test_a_letter_leaves_at_once_and_nobody_waits(peer: MailPeer, open_sho
     async with open_shop(peer.port) as shop:
         letter_id = await queue(shop)
         shop.house.send_mail(DEFAULT_TENANT)  # here the jobs run elsewhere
-        shop.house.settings = shop.house.settings.model_copy(update={"jobs": True})
+        shop.house.settings = msgspec.structs.replace(shop.house.settings, jobs=True)
         assert (await letter(shop, letter_id)).status == "queued"
         shop.house.send_mail(DEFAULT_TENANT)
         await queue(shop, "bob@example.com")
-        await shop.house.postman.send_soon(DEFAULT_TENANT)
+        await shop.house.postman.soon(DEFAULT_TENANT)
     assert sorted(peer.recipients) == ["ada@example.com", "bob@example.com"]
 
 
@@ -463,7 +464,7 @@ async def test_a_slow_mail_server_holds_up_no_other_job(open_shop: OpenShop, mon
             assert "send_mail" in {row["id"] for row in jobs}
             assert {(row["finished_at"], row["error"]) for row in jobs} == {(shop.clock.now(), None)}
             assert (await letter(shop, letter_id)).status == "sending"
-            round_ = shop.house.postman.send_soon(DEFAULT_TENANT)
+            round_ = shop.house.postman.soon(DEFAULT_TENANT)
             server.go_on.set()
             assert await round_ == 1
         assert (await letter(shop, letter_id)).status == "sent"
@@ -474,7 +475,7 @@ async def test_closing_the_house_lets_the_letter_in_hand_leave(open_shop: OpenSh
         async with open_shop(server.port) as shop:
             for number in range(10):
                 await queue(shop, f"n{number}@example.com")
-            shop.house.postman.send_soon(DEFAULT_TENANT)
+            shop.house.postman.soon(DEFAULT_TENANT)
             await server.told.wait()
             asyncio.get_running_loop().call_soon(server.go_on.set)  # when the block has ended
         async with open_shop(server.port) as shop:

@@ -14,10 +14,10 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from pydantic import ValidationError
 from tests.peers.oidc_provider import CLIENT_ID, Key, OidcPeer, running_provider
 
 from counterfoil.accounts.identities import Proof
+from counterfoil.config import BadSetting
 from counterfoil.exchange import oidc
 from counterfoil.exchange.client import RailClient
 from counterfoil.exchange.oidc import Provider, Providers, Request
@@ -58,7 +58,7 @@ async def client() -> AsyncIterator[RailClient]:
 
 @pytest.fixture
 def provider(peer: OidcPeer, client: RailClient, clock: ManualClock) -> Provider:
-    return Provider("peer", OidcProvider(**peer.settings), client, clock)
+    return Provider("peer", _provider(peer.settings), client, clock)
 
 
 async def prove(provider: Provider, peer: OidcPeer, asked: Request = ASKED) -> Proof:
@@ -432,7 +432,7 @@ async def test_no_answer_in_time(
 
 
 async def test_nobody_there(client: RailClient, clock: ManualClock) -> None:
-    settings = OidcProvider(issuer="http://127.0.0.1:1", client_id="a", client_secret="b")
+    settings = _provider({"issuer": "http://127.0.0.1:1", "client_id": "a", "client_secret": "b"})
     with pytest.raises(CounterfoilError) as caught:
         await Provider("peer", settings, client, clock).authorize_url(ASKED)
     assert (caught.value.status, caught.value.code) == AWAY
@@ -440,9 +440,9 @@ async def test_nobody_there(client: RailClient, clock: ManualClock) -> None:
 
 
 async def test_a_provider_that_does_not_know_us(peer: OidcPeer, client: RailClient, clock: ManualClock) -> None:
-    settings = OidcProvider(**{**peer.settings, "client_secret": "wrong"})
+    settings = _provider({**peer.settings, "client_secret": "wrong"})
     assert await refused(Provider("peer", settings, client, clock), peer) == AWAY
-    provider = Provider("peer", OidcProvider(**peer.settings), client, clock)
+    provider = Provider("peer", _provider(peer.settings), client, clock)
     peer.answers[TOKEN] = (400, b'{"error": "unauthorized_client"}')
     assert await refused(provider, peer) == AWAY
 
@@ -469,7 +469,11 @@ async def test_another_verifier_proves_nothing(provider: Provider, peer: OidcPee
 
 
 def _settings(**providers: Any) -> Settings:
-    return Settings(oidc_providers=providers)
+    return Settings.load(oidc_providers=providers)
+
+
+def _provider(given: dict[str, Any]) -> OidcProvider:
+    return _settings(peer=given).oidc_providers["peer"]
 
 
 async def test_google_needs_an_id_and_a_secret_only(client: RailClient, clock: ManualClock) -> None:
@@ -492,12 +496,12 @@ async def test_google_needs_an_id_and_a_secret_only(client: RailClient, clock: M
 def test_settings_from_the_environment_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     text = '{"google": {"client_id": "a", "client_secret": "hunter2"}}'
     monkeypatch.setenv("COUNTERFOIL_OIDC_PROVIDERS", text)
-    made = Settings()
-    assert made.oidc_providers["google"].client_secret.get_secret_value() == "hunter2"
+    made = Settings.load()
+    assert made.oidc_providers["google"].client_secret.reveal() == "hunter2"
     assert "hunter2" not in repr(made)
     monkeypatch.setenv("COUNTERFOIL_OIDC_PROVIDERS", text.replace('"client_id": "a",', ""))
-    with pytest.raises(ValidationError) as caught:
-        Settings()
+    with pytest.raises(BadSetting) as caught:
+        Settings.load()
     assert "hunter2" not in str(caught.value)
 
 
@@ -528,7 +532,7 @@ GOOD = {"issuer": "https://id.example.com", "client_id": "a", "client_secret": "
 )
 def test_settings_that_are_wrong(name: str, given: dict[str, Any]) -> None:
     _settings(peer=GOOD)
-    with pytest.raises(ValidationError) as caught:
+    with pytest.raises(BadSetting) as caught:
         _settings(**{name: {**GOOD, **given}})
     assert "hunter2" not in str(caught.value)
 

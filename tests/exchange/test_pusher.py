@@ -23,6 +23,7 @@ from counterfoil.kernel.errors import RailFailed
 from counterfoil.rails.mirror import Rate
 from counterfoil.rails.paddle import PaddleRail, PaddleSettings
 from counterfoil.rails.stripe import StripeRail, StripeSettings
+from counterfoil.settlement.tables import rail_links
 
 pytestmark = pytest.mark.xdist_group("rail-copies")
 
@@ -42,11 +43,11 @@ async def owed(shop: Shop, **where: Any) -> list[dict[str, Any]]:
 
 async def push_late(shop: Shop) -> None:
     """Push now, and all that is left once every pause is over."""
-    await shop.house.pusher.push_due(DEFAULT_TENANT)
+    await shop.house.pusher.go_round(DEFAULT_TENANT)
     for _ in range(4):
         shop.clock.advance(timedelta(minutes=20))
         shop.house.pusher._paces = Paces(shop.house.client)  # 429 holds back in real time
-        await shop.house.pusher.push_due(DEFAULT_TENANT)
+        await shop.house.pusher.go_round(DEFAULT_TENANT)
 
 
 class TestStripe:
@@ -144,9 +145,9 @@ class TestStripe:
             await shop.tier(f"editor-{place}", amount=1_500, asset="EUR")
         house = shop.house
         other = Pusher(house.database, house.rails, house.client)
-        await asyncio.gather(house.pusher.push_due(DEFAULT_TENANT), other.push_due(DEFAULT_TENANT))
+        await asyncio.gather(house.pusher.go_round(DEFAULT_TENANT), other.go_round(DEFAULT_TENANT))
         shop.clock.advance(timedelta(minutes=1))  # a price may have waited for its product
-        await asyncio.gather(house.pusher.push_due(DEFAULT_TENANT), other.push_due(DEFAULT_TENANT))
+        await asyncio.gather(house.pusher.go_round(DEFAULT_TENANT), other.go_round(DEFAULT_TENANT))
         assert await owed(shop) == []
         made = Counter(one["path"] for one in peer.requests("POST"))
         assert made == {"/v1/products": 8, "/v1/prices": 8}
@@ -167,7 +168,7 @@ class TestStripe:
         await stripe_shop.push()
         assert len(peer.requests()) == before  # two minutes of real time are not over
 
-    async def test_a_coupon_is_deleted_and_made_anew_with_its_discount(self, stripe_shop: StripeShop) -> None:
+    async def test_a_code_is_switched_off_and_on_with_its_discount(self, stripe_shop: StripeShop) -> None:
         shop, peer = stripe_shop.shop, stripe_shop.peer
         discount = await shop.discount("TEN", amount=1_000, description="Ten percent")
         await stripe_shop.push()
@@ -179,12 +180,36 @@ class TestStripe:
             good(await shop.staff.patch(f"/v1/discounts/{discount}", json=change))
             await stripe_shop.push()
             assert await owed(shop) == []
-            assert peer.look("coupons?limit=10")["data"] == []
+            (off,) = peer.look("promotion_codes?limit=10")["data"]
+            assert (off["id"], off["active"]) == (code["id"], False)
+            assert [one["id"] for one in peer.look("coupons?limit=10")["data"]] == [discount]
             assert (await shop.row("rail_links", kind="discount"))["sync_status"] == "synced"
-        # The stand-in, other than Stripe, never gives the name of a deleted coupon to another.
         good(await shop.staff.patch(f"/v1/discounts/{discount}", json={"status": "active"}))
         await stripe_shop.push()
-        assert [one["method"] for one in peer.requests("/v1/coupons")] == ["POST", "DELETE", "POST"]
+        (back,) = peer.look("promotion_codes?limit=10")["data"]
+        assert (back["id"], back["active"]) == (code["id"], True)
+        assert await owed(shop) == []
+
+    async def test_a_code_whose_name_was_lost_is_found_and_switched_off(self, stripe_shop: StripeShop) -> None:
+        shop, peer = stripe_shop.shop, stripe_shop.peer
+        discount = await shop.discount("TEN", amount=1_000)
+        await stripe_shop.push()
+        await shop.scope.run(_forget_codes)
+        good(await shop.staff.patch(f"/v1/discounts/{discount}", json={"status": "archived"}))
+        await stripe_shop.push()
+        (off,) = peer.look("promotion_codes?limit=10")["data"]
+        assert off["active"] is False
+        assert await owed(shop) == []
+
+    async def test_an_archived_discount_gets_no_code(self, stripe_shop: StripeShop) -> None:
+        shop, peer = stripe_shop.shop, stripe_shop.peer
+        peer.fail("POST /v1/promotion_codes", status=400)
+        discount = await shop.discount("TEN", amount=1_000)
+        await stripe_shop.push()
+        good(await shop.staff.patch(f"/v1/discounts/{discount}", json={"status": "archived"}))
+        await stripe_shop.push()
+        assert await owed(shop) == []
+        assert peer.look("promotion_codes?limit=10")["data"] == []
 
     async def test_a_code_that_is_taken_is_refused_and_the_coupon_stays(self, stripe_shop: StripeShop) -> None:
         shop, peer = stripe_shop.shop, stripe_shop.peer
@@ -218,6 +243,10 @@ class TestStripe:
         await stripe_shop.push()
         assert await owed(shop) == []
         assert await shop.count("rail_links", object_id=sold.price_id) == 1
+
+
+def _forget_codes(tx: Any) -> None:
+    tx.execute(sa.update(rail_links).where(mine(rail_links), rail_links.c.kind == "discount").values(raw={}))
 
 
 def _forget_owed(tx: Any, kind: str) -> None:

@@ -214,10 +214,10 @@ async def test_news_that_does_not_fit_is_set_aside_and_the_rest_goes_on(
 ) -> None:
     original = inbox.apply
 
-    def refuse_some(tx: Tx, one: News) -> Settlement:
+    def refuse_some(tx: Tx, one: News, *locked: Any) -> Settlement:
         if one.notice.type == "product.created":
             raise Conflict("It does not fit.", code="does_not_fit")
-        return original(tx, one)
+        return original(tx, one, *locked)
 
     monkeypatch.setattr(inbox, "apply", refuse_some)
     await subscribe(till)

@@ -108,7 +108,7 @@ SUBSCRIPTIONS = {
         "/v1/subscriptions/{subscription_id}",
     )
     for verb in ("cancel", "change", "keep", "pause", "resume")
-}
+} | {"/v1/subscriptions/{subscription_id}/discount"}
 PEOPLE_AND_WEBHOOKS = {
     "/v1/customers",
     "/v1/customers/{customer_id}/invitations",
@@ -272,6 +272,7 @@ async def test_the_answers_of_subscriptions_are_stored_too(shop: Shop, told: dic
     often = {"type": "recurring", "interval": "month", "interval_count": 1, "asset": "EUR"}
     one, two = await shop.tier("one", **often), await shop.tier("two", **often)
     made = await fake_rails.subscribe(shop, rail, one, customer_id=firm)
+    discount = await shop.discount("LOYAL", amount=1_000, recurring=True)
     told.clear()
     plans = ([{"price_id": two.price_id}, {"price_id": one.price_id}], [{"price_id": one.price_id}])
     paths = (f"/v1/customers/{firm}/subscriptions/{made}", f"/v1/subscriptions/{made}")
@@ -280,6 +281,7 @@ async def test_the_answers_of_subscriptions_are_stored_too(shop: Shop, told: dic
                            ("change", {"items": items})):  # fmt: skip
             await post(f"{path}/{verb}", body)
             await fake_rails.push(shop)
+    await post(f"{paths[1]}/discount", {"discount_id": discount})
     assert_stored(told, SUBSCRIPTIONS)
 
 

@@ -328,6 +328,7 @@ async def test_the_jobs_there_are(shop: Shop) -> None:
         "compare_payments": timedelta(hours=1),
         "reconcile_subscriptions": timedelta(minutes=5),
         "push_to_rails": timedelta(seconds=30),
+        "follow_margins": timedelta(minutes=10),
         "ask_about_news": timedelta(seconds=10),
         "seal_events": timedelta(seconds=5),
         "seal_late_events": timedelta(hours=1),

@@ -428,8 +428,9 @@ class TestChanges:
             ({"action": "keep"}, "PATCH", "", {"scheduled_change": None}),
             (
                 {"action": "change", "discount_reference": "dsc_1"},
-                "PATCH", "", {"discount": {"id": "dsc_1", "effective_from": "immediately"}},
+                "PATCH", "", {"discount": {"id": "dsc_1", "effective_from": "next_billing_period"}},
             ),
+            ({"action": "change", "discount_reference": ""}, "PATCH", "", {"discount": None}),
         ],
     )  # fmt: skip
     def test_each(self, change: dict[str, Any], method: str, path: str, body: Any) -> None:

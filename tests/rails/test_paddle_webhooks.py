@@ -228,7 +228,11 @@ class TestExamples:
         assert (bill.amount, bill.tax, bill.billing_reason) == (65_215, 5_315, "subscription_create")
         assert (bill.number, bill.details["fee"], bill.details["earnings"]) == ("325-10566", "3311", "56589")
         assert bill.period_end == datetime(2024, 5, 12, 10, 18, 47, 635628, tzinfo=UTC)
-        assert [(line.quantity, line.amount) for line in bill.lines] == [(10, 32_662), (1, 10_887), (1, 21_666)]
+        assert [(line.quantity, line.amount, line.subtotal) for line in bill.lines] == [
+            (10, 32_662, 32_662),
+            (1, 10_887, 10_887),
+            (1, 21_666, 21_666),
+        ]
 
 
 class TestTransactions:

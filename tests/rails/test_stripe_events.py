@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -228,7 +229,12 @@ class TestSubscriptions:
         (told,) = RAIL.read_answer(SETTINGS, body, answer(later), NOW).facts
         assert (told.discount_reference, told.status) == ("dsc_1", "active")
         (told,) = RAIL.read_answer(SETTINGS, body, answer({}, 404), NOW).facts
-        assert told.discount_reference is None
+        assert told.discount_reference is msgspec.UNSET  # nobody can say any more, which is not the same as none
+        for known in ({"discounts": []}, {"discounts": None, "discount": None}):
+            (told,) = read("customer.subscription.updated", subscription(**known)).facts
+            assert told.discount_reference is None
+        bare = {name: value for name, value in subscription().items() if name != "discounts"}
+        assert read("customer.subscription.updated", bare).facts[0].discount_reference is msgspec.UNSET
         with pytest.raises(RailUnavailable):
             RAIL.read_answer(SETTINGS, body, answer({}, 500), NOW)
 

@@ -125,7 +125,6 @@ class TestCopies:
     @pytest.mark.parametrize(
         ("subject", "why"),
         [
-            (price(country_overrides=((("CH",), 1000),)), "by country"),
             (price(asset="SAT"), "currencies"),
             (discount(kind="set_price"), "set price"),
             (discount(kind="free"), "free"),

@@ -281,10 +281,9 @@ def named(rows: Any, known: dict[str, str] | None = None) -> Any:
 async def opening(database_url: str, clock: ManualClock, master: MasterKey, **settings: Any) -> AsyncIterator[Shop]:
     """Open a shop on a migrated database: sandbox connected, no jobs running, no rate limits unless given."""
     given: dict[str, Any] = {"validations_per_minute": 0, "heartbeats_per_hour": 0, "sandbox": True, **settings}
-    made = Settings(database_url=database_url, jobs=False, master_key=master.to_text(), **given)
     with TemporaryDirectory() as folder:
-        if "mail_folder" not in settings:
-            made.mail_folder = Path(folder)
+        given.setdefault("mail_folder", Path(folder))
+        made = Settings.load(database_url=database_url, jobs=False, master_key=master.to_text(), **given)
         async with open_house(made, clock) as house:
             secret = api_keys.new_secret()
             await house.scope(DEFAULT_TENANT).run(api_keys.create, "tests", ["*"], secret=secret)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from counterfoil.db import postgres, sqlite
 
@@ -28,17 +27,17 @@ def _sharing(key: Any, engine: sa.Engine) -> None:
 def share() -> None:
     """Have all engines that are made from now on share what they compile."""
     make_sqlite: Callable[..., sa.Engine] = sqlite.engine_for
-    make_postgres: Callable[..., AsyncEngine] = postgres.create_async_engine
+    make_postgres: Callable[..., sa.Engine] = postgres.create_engine
 
     def engine_for(path: str, *, read_only: bool = False) -> sa.Engine:
         engine = make_sqlite(path, read_only=read_only)
         _sharing(("sqlite", read_only), engine)
         return engine
 
-    def create_async_engine(url: sa.URL, **options: Any) -> AsyncEngine:
+    def create_engine(url: sa.URL, **options: Any) -> sa.Engine:
         engine = make_postgres(url, **options)
-        _sharing("postgresql", engine.sync_engine)
+        _sharing("postgresql", engine)
         return engine
 
     sqlite.engine_for = engine_for
-    postgres.create_async_engine = create_async_engine  # type: ignore[assignment]
+    postgres.create_engine = create_engine  # type: ignore[assignment]

@@ -96,7 +96,10 @@ class FakeRail(NoFollowUps):
             case "keep":
                 return scheduled is None
             case "change":
-                return dict(change.items) == {item.price_reference: item.quantity for item in fact.items}
+                items = {item.price_reference: item.quantity for item in fact.items}
+                return (not change.items or dict(change.items) == items) and (
+                    change.discount_reference in {None, fact.discount_reference or ""}
+                )
 
     def portal_request(
         self, settings: Any, customer_reference: str, subscriptions: tuple[str, ...], return_url: str
@@ -225,7 +228,10 @@ def _after(fact: SubscriptionFact, change: SubscriptionChange) -> dict[str, Any]
             items = tuple(
                 ItemFact(reference=None, price_reference=name, quantity=count) for name, count in change.items
             )
-            return {"items": items}
+            changed: dict[str, Any] = {"items": items} if items else {}
+            if change.discount_reference is not None:
+                changed["discount_reference"] = change.discount_reference or None
+            return changed
 
 
 def connect(shop: Shop) -> Provider:
@@ -305,4 +311,4 @@ async def renew(shop: Shop, provider: Provider, reference: str, **values: Any) -
 
 async def push(shop: Shop) -> int:
     """What the job does now: what is owed to rails is tried; how many attempts it took."""
-    return await shop.house.pusher.push_due(DEFAULT_TENANT)
+    return await shop.house.pusher.go_round(DEFAULT_TENANT)

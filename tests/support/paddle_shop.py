@@ -65,7 +65,7 @@ class PaddleShop:
     # -- what we do ----------------------------------------------------------------------------------
 
     async def push(self) -> None:
-        await self.shop.house.pusher.push_due(DEFAULT_TENANT)
+        await self.shop.house.pusher.go_round(DEFAULT_TENANT)
 
     async def owe_change(self, subscription_id: str, action: str, *items: tuple[Sold, int], **more: Any) -> None:
         """Ask for a change of a subscription, which is then owed to Paddle."""

@@ -1,7 +1,7 @@
 """The process behind :mod:`tests.support.server`: migrates, then serves until it is told to stop.
 
-Such processes are forked off one that has imported everything already, which takes most of a start. Each stops
-when the test process that asked for it ends, however it ends.
+Such processes are forked off one that has imported everything and built the application already, which takes most of a
+start. Each stops when the test process that asked for it ends, however it ends.
 """
 
 from __future__ import annotations
@@ -20,13 +20,18 @@ import asyncpg
 import uvicorn.protocols.http.httptools_impl
 import uvloop
 
+from counterfoil import server
+from counterfoil.api.app import build, move_in
 from counterfoil.db import postgres, sqlite
 from counterfoil.db.migrate import migrate
-from counterfoil.server import serve
 from counterfoil.settings import Settings
+from counterfoil.web.site import PAGES
 from tests.support.network import stay_on_loopback
 
 __all__ = ["alembic", "asyncpg", "main", "postgres", "sqlite", "uvicorn", "uvloop"]
+
+
+_APP = build(PAGES)
 
 
 def main(folder: Path, log: Path, settings: dict[str, str], lifeline: Connection) -> None:
@@ -41,9 +46,10 @@ def main(folder: Path, log: Path, settings: dict[str, str], lifeline: Connection
     os.environ.update(settings)
     stay_on_loopback()
     threading.Thread(target=_stop_with, args=(lifeline,), daemon=True).start()
-    made = Settings()
+    made = Settings.load()
     migrate(made.database_url)
-    serve(made)
+    server.create_app = lambda house, _: move_in(_APP, house)  # type: ignore[assignment, misc]
+    server.serve(made)
     sys.stdout.flush()
     sys.stderr.flush()
 

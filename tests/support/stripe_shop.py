@@ -80,7 +80,7 @@ class StripeShop:
         await reconcile_mirrors(self.shop.scope, house.rails, house.pusher)
 
     async def push(self) -> None:
-        await self.shop.house.pusher.push_due(DEFAULT_TENANT)
+        await self.shop.house.pusher.go_round(DEFAULT_TENANT)
 
     async def reference(self, sold: Sold) -> str:
         """Stripe's name for a price, which is copied first where it is not."""

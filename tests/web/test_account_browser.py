@@ -66,8 +66,11 @@ def fill(browser: Browser, **fields: str) -> None:
         field.send_keys(value)
 
 
-@pytest.mark.parametrize("javascript", [True, False], ids=["with JavaScript", "without JavaScript"])
-@pytest.mark.parametrize("size", [DESKTOP, NARROW], ids=["desktop", "narrow"])
+@pytest.mark.parametrize(
+    ("size", "javascript"),
+    [(DESKTOP, True), (NARROW, False)],
+    ids=["desktop, with JavaScript", "narrow, without JavaScript"],
+)
 def test_signing_up_by_the_letter_and_out_and_in_again(
     server: Server, mail: Mailbox, tmp_path: Path, size: tuple[int, int], javascript: bool
 ) -> None:

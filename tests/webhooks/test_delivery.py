@@ -6,6 +6,7 @@ import asyncio
 import base64
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 import standardwebhooks
 import svix.webhooks
@@ -276,7 +277,7 @@ async def test_what_is_no_answer_fails(shop: Shop, receiver: Receiver) -> None:
     receiver.answer = hang
     shop.house.courier = Courier(
         shop.house.database,
-        shop.house.settings.model_copy(update={"webhook_timeout_seconds": 0.2}),
+        msgspec.structs.replace(shop.house.settings, webhook_timeout_seconds=0.2),
         shop.house.master,
     )
     assert await failed() == (None, "no answer within 0.2 seconds")

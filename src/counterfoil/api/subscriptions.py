@@ -114,6 +114,12 @@ class ChangeItems(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     proration: Proration = "now"
 
 
+class GiveDiscount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The discount that it carries from the next bill on; null = none."""
+
+    discount_id: str | None
+
+
 def asked_change(owed: Owed) -> AskedChange:
     """A change as staff sees it."""
     fields = {name: getattr(owed, name) for name in AskedChange.__struct_fields__ if name != "details"}
@@ -128,6 +134,8 @@ def _details(owed: Owed) -> dict[str, Any]:
             return {"at_period_end": said.get("at_period_end"), "resume_at": said.get("resume_at")}
         case "cancel":
             return {"at_period_end": said.get("at_period_end")}
+        case "discount":
+            return {"discount_id": said.get("discount_id") or None}
         case "change":
             items = [{"price_id": price, "quantity": quantity} for price, quantity in said.get("prices", [])]
             return {"items": items, "proration": said.get("proration")}
@@ -229,6 +237,15 @@ async def change_subscription(
     return await scope_of(request).run(_request, subscription_id, change)
 
 
+@post("/v1/subscriptions/{subscription_id:str}/discount", status_code=200, **route("subscriptions:write", 404, 409))
+async def discount_subscription(
+    request: Asker, subscription_id: FromPath[str], data: JSONBody[GiveDiscount]
+) -> SubscriptionView:
+    """Give it a discount from the next bill on, instead of the one that it has, or take that away."""
+    change = Change(action="discount", discount_id=data.discount_id)
+    return await scope_of(request).run(_request, subscription_id, change)
+
+
 class NewPortal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the way back leads; else to our front page."""
 
@@ -260,6 +277,7 @@ subscriptions_router = Router(
         cancel_subscription,
         keep_subscription,
         change_subscription,
+        discount_subscription,
         open_subscription_portal,
     ],
 )

@@ -7,6 +7,7 @@ how its uses are counted, in ``redemptions``.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -234,8 +235,6 @@ def candidates(
         if typed is None:
             raise _unknown_code()
         check_usable(tx, typed, rail=rail, buyer=buyer, used_by_buyer=used[typed.id])
-    margins = {one.customer_id: one for one in found.values() if one.customer_id is not None and _is_due(tx, one)}
-    nearest = next((margins[id_] for id_ in reversed(path) if id_ in margins), None)
     automatic = [
         one
         for one in sorted(found.values(), key=lambda one: one.id)
@@ -247,7 +246,30 @@ def candidates(
         and not _is_used_up(one)
         and (one.per_customer_limit is None or (buyer is not None and used[one.id] < one.per_customer_limit))
     ]
-    return Candidates(nearest if nearest and _fits(nearest, rail) else None, automatic, typed)
+    return Candidates(_nearest(_due_margins(tx, found.values()), path, rail), automatic, typed)
+
+
+def margins(tx: Tx, whose: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Discount]:
+    """The margins that count for customers, given by their paths, on rails, as :func:`candidates` finds them.
+
+    What has none is left out. One statement.
+    """
+    paths = {(path, rail): path.rstrip("/").split("/") for path, rail in whose}
+    ids = {customer_id for path in paths.values() for customer_id in path}
+    rows = tx.all(_ACTIVE_MARGINS, {"customer_ids": sorted(ids)}) if ids else []
+    due = _due_margins(tx, [Discount(*row) for row in rows])
+    found = {key: _nearest(due, path, key[1]) for key, path in paths.items()}
+    return {key: one for key, one in found.items() if one is not None}
+
+
+def _due_margins(tx: Tx, found: Iterable[Discount]) -> dict[str, Discount]:
+    return {one.customer_id: one for one in found if one.customer_id is not None and _is_due(tx, one)}
+
+
+def _nearest(due: Mapping[str, Discount], path: Sequence[str], rail: str | None) -> Discount | None:
+    """The margin that counts: the nearest one alone, whatever it is for."""
+    nearest = next((due[customer_id] for customer_id in reversed(path) if customer_id in due), None)
+    return nearest if nearest is not None and _fits(nearest, rail) else None
 
 
 def usable(tx: Tx, code: str) -> Discount:
@@ -294,6 +316,15 @@ def _check_due(tx: Tx, discount: Discount) -> None:
 def _is_due(tx: Tx, discount: Discount) -> bool:
     return (discount.starts_at is None or discount.starts_at <= tx.now) and (
         discount.expires_at is None or tx.now < discount.expires_at
+    )
+
+
+def in_use(table: sa.FromClause) -> sa.ColumnElement[bool]:
+    """What makes a margin due, in SQL: of discounts under any name, with the parameter ``now``."""
+    return sa.and_(
+        table.c.status == "active",
+        sa.or_(table.c.starts_at.is_(None), table.c.starts_at <= sa.bindparam("now")),
+        sa.or_(table.c.expires_at.is_(None), table.c.expires_at > sa.bindparam("now")),
     )
 
 

@@ -162,6 +162,7 @@ def set_(
         )
         if tx.insert_if_new(stock_items, item):
             return _changed(tx, item)
+    if row is None:  # it is refused, or somebody began to count it since we looked
         row = tx.one(_SET, change)
     if row is None:
         raise _refused(_found(tx, whose), on_hand, policy)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tomllib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import typer
-from pydantic import ValidationError
-from pydantic_settings import SettingsError
 
 from counterfoil.accounts.types import DEFAULT_TENANT
 from counterfoil.cli.errors import CliError
 from counterfoil.cli.options import Globals
+from counterfoil.config import BadSetting
 from counterfoil.db import migrate
 from counterfoil.db.base import Scope
 from counterfoil.db.engines import parse_url
@@ -30,16 +29,15 @@ R = TypeVar("R")
 CLI = Actor("system", "cli", source="cli")
 
 
-def load_settings(**given: Any) -> Settings:
-    """The settings; ``given`` ones win. Raises CliError naming the one that is wrong."""
+def load_settings(otherwise: Mapping[str, Any] | None = None, **given: Any) -> Settings:
+    """The settings; ``given`` ones win, and ``otherwise`` are for what nobody says.
+
+    Raises CliError naming the one that is wrong.
+    """
     try:
-        return Settings(**given)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        name = "_".join(str(part) for part in first["loc"]).upper()
-        raise CliError(f"COUNTERFOIL_{name}: {first['msg']}", "docs/settings.md lists every setting") from error
-    except SettingsError as error:
-        raise CliError(f"a setting cannot be read: {error}", "docs/settings.md lists every setting") from error
+        return Settings.load(otherwise, **given)
+    except BadSetting as error:
+        raise CliError(str(error), "docs/settings.md lists every setting") from error
     except tomllib.TOMLDecodeError as error:
         raise CliError(f"counterfoil.toml cannot be read: {error}") from error
 

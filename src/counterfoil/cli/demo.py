@@ -35,9 +35,7 @@ class Kept(msgspec.Struct, forbid_unknown_fields=True):
 @app.command()
 def demo() -> None:
     """Bring the tables up to date, sell a demo catalog on the sandbox rail, and serve. Repeat it as you like."""
-    settings = load_settings(sandbox=True, mail_transport="mailbox")
-    if "log_level" not in settings.model_fields_set:
-        settings = settings.model_copy(update={"log_level": "warning"})
+    settings = load_settings({"log_level": "warning"}, sandbox=True, mail_transport="mailbox")
     check_port(settings)
     if current(settings.database_url) != HEAD:
         migrate(settings.database_url)

@@ -68,6 +68,18 @@ COMMANDS = {
 }
 
 
+_LASTING = {"demo", "serve", "worker"}
+"""Commands that last. Alone they need no parsing, for which typer loads a library that holds 8 MB until they end."""
+
+
+def _import(name: str) -> Any:
+    module = import_module(f"counterfoil.cli.{COMMANDS[name].module}")
+    if not gc.isenabled():  # see main
+        gc.freeze()
+        gc.enable()
+    return module
+
+
 class LazyGroup(TyperGroup):
     """A group whose commands are imported when they are asked for."""
 
@@ -78,11 +90,7 @@ class LazyGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Import a command; None when there is none of this name."""
         if self.commands.get(cmd_name) is None and cmd_name in COMMANDS:
-            module = import_module(f"counterfoil.cli.{COMMANDS[cmd_name].module}")
-            if not gc.isenabled():  # see main
-                gc.freeze()
-                gc.enable()
-            self.commands[cmd_name] = typer.main.get_command(module.app)
+            self.commands[cmd_name] = typer.main.get_command(_import(cmd_name).app)
         return self.commands.get(cmd_name)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -119,12 +127,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; its exit code."""
-    program = typer.main.get_command(root)
     if any("\udc80" <= char <= "\udcff" for argument in arguments for char in argument):
         _complain("the arguments are not text in this terminal's encoding", None)
         return 2
     try:
-        code = program.main(list(arguments), prog_name="counterfoil", standalone_mode=False)
+        code = _do(arguments)
         sys.stdout.flush()
     except typer.TyperException as error:
         command = getattr(getattr(error, "ctx", None), "command_path", "counterfoil")
@@ -145,6 +152,14 @@ def run(arguments: Sequence[str]) -> int:
         _complain(*explained)
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _do(arguments: Sequence[str]) -> Any:
+    if len(arguments) == 1 and arguments[0] in _LASTING:
+        (name,) = arguments
+        return getattr(_import(name), name)()
+    program = typer.main.get_command(root)
+    return program.main(list(arguments), prog_name="counterfoil", standalone_mode=False)
 
 
 def _complain(message: str, hint: str | None) -> None:

@@ -154,6 +154,21 @@ def change(
     _ask(ctx, subscription, Change(action="change", items=items, proration=proration), as_json=as_json)
 
 
+@app.command("discount")
+def discount(
+    ctx: typer.Context,
+    subscription: Which,
+    which: Annotated[str | None, typer.Argument(metavar="[DISCOUNT]", help="What it is to carry.")] = None,
+    *,
+    none: Annotated[bool, typer.Option("--none", help="It is to carry none.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Give a subscription a discount from the next bill on, instead of the one that it has, or take that away."""
+    if (which is None) != none:
+        raise typer.BadParameter("either the discount that it is to carry, or --none", param_hint="DISCOUNT")
+    _ask(ctx, subscription, Change(action="discount", discount_id=which), as_json=as_json)
+
+
 @app.command("update")
 def update(
     ctx: typer.Context,

@@ -28,9 +28,9 @@ _SINGLE = "_counterfoil_single_statement"
 
 
 def single_statement(op: Callable[P, R]) -> Callable[P, R]:
-    """Say of a reading operation that it runs one statement at most, which makes it cheaper to run.
+    """Say of a reading operation that it runs one statement at most, and a quick one, which makes it cheaper to run.
 
-    ``Tx`` holds it to that.
+    ``Tx`` holds it to one. SQLite runs it in the event loop, where nothing that takes a millisecond has a place.
     """
     setattr(op, _SINGLE, True)
     return op

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.util import greenlet_spawn
 
 from counterfoil.db.base import DatabaseUnavailable
 from counterfoil.db.engines import parse_url, sqlite_path
@@ -112,24 +113,26 @@ def _migrate_sqlite(path: Path) -> list[str]:
 
 
 async def _on_postgres(url: sa.URL, work: Callable[[sa.Connection], R]) -> R:
-    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415
-
     from counterfoil.db.postgres import is_away, wants_another_try  # noqa: PLC0415
 
-    engine = create_async_engine(
+    engine = sa.create_engine(
         url,
         poolclass=sa.pool.NullPool,
         connect_args={"timeout": 5, "server_settings": {"application_name": "counterfoil-migrate", "timezone": "UTC"}},
     )
+
+    def whole() -> R:
+        with engine.connect() as connection:
+            return work(connection)
+
     try:
-        async with engine.connect() as connection:
-            return await connection.run_sync(work)
+        return await greenlet_spawn(whole)
     except (DBAPIError, OSError) as error:
         if isinstance(error, DBAPIError) and not is_away(error) and not wants_another_try(error):
             raise
         raise DatabaseUnavailable("The database cannot be reached, or is in use; try again.") from error
     finally:
-        await engine.dispose()
+        await greenlet_spawn(engine.dispose)
 
 
 def _current(connection: sa.Connection) -> str | None:

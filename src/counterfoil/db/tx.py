@@ -14,8 +14,8 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 import sqlalchemy as sa
 
-from counterfoil.db.functions import insert_new
-from counterfoil.db.schema import TENANT, row_of
+from counterfoil.db.functions import any_of, insert_new
+from counterfoil.db.schema import TENANT, mine, row_of
 from counterfoil.events.tables import events
 from counterfoil.events.types import Actor
 from counterfoil.kernel.ids import IdMaker
@@ -145,6 +145,17 @@ class Tx:
         self._check_may_write()
         return self._connection.execute(_insert_if_new(table), self._row(row)).rowcount == 1
 
+    def insert_new(self, table: sa.Table, rows: Sequence[msgspec.Struct]) -> list[bool]:
+        """Add rows with new ids, in their order, but none whose unique key exists. Whether each was added."""
+        if len(rows) == 1:
+            return [self.insert_if_new(table, rows[0])]
+        self._check_may_write()
+        values = [self._row(row) for row in rows]
+        # How many rows many statements change, no driver says one by one; the ids that are there now tell.
+        self._connection.execute(_insert_if_new(table), values)
+        there = {row.id for row in self.all(_which_of(table), {"ids": [value["id"] for value in values]})}
+        return [value["id"] in there for value in values]
+
     def record(
         self,
         type_: str,
@@ -208,6 +219,7 @@ class Tx:
 
 _inserts: dict[sa.Table, sa.Insert] = {}
 _new_inserts: dict[sa.Table, sa.Insert] = {}
+_known_ids: dict[sa.Table, sa.Select[Any]] = {}
 
 
 def _insert_into(table: sa.Table) -> sa.Insert:
@@ -221,4 +233,11 @@ def _insert_if_new(table: sa.Table) -> sa.Insert:
     statement = _new_inserts.get(table)
     if statement is None:
         statement = _new_inserts[table] = insert_new(table)
+    return statement
+
+
+def _which_of(table: sa.Table) -> sa.Select[Any]:
+    statement = _known_ids.get(table)
+    if statement is None:
+        statement = _known_ids[table] = sa.select(table.c.id).where(mine(table), any_of(table.c.id, "ids"))
     return statement

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import msgspec
 import sqlalchemy as sa
 
-from counterfoil.db.base import Scope, single_statement
+from counterfoil.db.base import Scope
 from counterfoil.db.schema import mine
 from counterfoil.db.tx import Tx
 from counterfoil.events.chain import digest_of, first_hash, hash_after, message
@@ -106,7 +106,6 @@ def _after(event_id: str) -> str:
     return event_id + "0"
 
 
-@single_statement
 def look(tx: Tx, *, first: str) -> Slice:
     """Look through the next events from ``first`` on, by their ids alone."""
     row = tx.one(_LOOK, {"first": first, "limit": _SLICE})

@@ -24,6 +24,8 @@ from counterfoil.kernel.ids import first_id
 from counterfoil.kernel.paging import Page, page_of
 from counterfoil.rails.base import CheckoutReport, Notice
 from counterfoil.rails.facts import DisputeFact, InvoiceFact, RailCopy, RefundFact, SubscriptionFact
+from counterfoil.sales import checkouts
+from counterfoil.sales.checkouts import CheckoutWithLines
 from counterfoil.sales.types import GrantsPolicy
 from counterfoil.settlement import billing, disputing, rail_refunds, subscribing
 from counterfoil.settlement.settle import Settlement, settle
@@ -137,23 +139,46 @@ def apply_many(tx: Tx, news: list[News]) -> list[Settlement | CounterfoilError |
     """
     answers: list[Settlement | CounterfoilError | None] = [None] * len(news)
     by_event = sorted(range(len(news)), key=lambda place: news[place].notice.event_id)
-    claimed = [place for place in by_event if _claim(tx, news[place])]
+    new = tx.insert_new(inbox, [_entry(tx, news[place], _status(news[place])) for place in by_event])
+    claimed = [place for place, is_new in zip(by_event, new, strict=True) if is_new]
+    locked = _lock(tx, [news[place] for place in claimed])
     for place in sorted(claimed, key=lambda place: news[place].notice.reference or ""):
         one = news[place]
         if _status(one) != "applied":
             answers[place] = Settlement("waiting", None)
             continue
+        # What was read of a checkout holds for the first news of it, and until facts change who knows what.
+        known = locked.pop((one.rail, one.report.reference), None) if one.report is not None else None
+        if one.notice.facts:
+            locked.clear()
         try:
-            answers[place] = apply(tx, one)
+            answers[place] = apply(tx, one, known)
         except TooEarly as error:
             _keep_for_later(tx, one, error.detail)
             answers[place] = Settlement("waiting", None)
     return answers
 
 
-def apply(tx: Tx, one: News) -> Settlement:
-    """Apply what a piece of news proves. Raises TooEarly; what does not fit our books."""
-    done = settle(tx, one.report) if one.report is not None else Settlement("waiting", None)
+def _lock(tx: Tx, news: list[News]) -> dict[tuple[str, str], CheckoutWithLines]:
+    """Read and lock the checkouts that several pieces of news report on, in one statement for each rail."""
+    by_rail: dict[str, set[str]] = {}
+    for one in news:
+        if one.report is not None and one.report.reference and _status(one) == "applied":
+            by_rail.setdefault(one.rail, set()).add(one.report.reference)
+    return {
+        (rail, reference): found
+        for rail, references in sorted(by_rail.items())
+        if len(references) > 1
+        for reference, found in checkouts.lock_by_references(tx, rail, references).items()
+    }
+
+
+def apply(tx: Tx, one: News, locked: CheckoutWithLines | None = None) -> Settlement:
+    """Apply what a piece of news proves. Raises TooEarly; what does not fit our books.
+
+    ``locked``: the checkout that it reports on, where it was read.
+    """
+    done = settle(tx, one.report, locked) if one.report is not None else Settlement("waiting", None)
     if one.notice.facts:
         tx.write_rows()  # facts are about what the news before may have given a moment ago
     for fact in one.notice.facts:
@@ -185,12 +210,6 @@ def _status(one: News) -> InboxStatus:
     if not one.notice.is_known:
         return "unknown"
     return "waiting" if one.notice.question is not None else "applied"
-
-
-def _claim(tx: Tx, one: News) -> bool:
-    """Write down that this news came, once. Whether it is new."""
-    status = _status(one)
-    return tx.insert_if_new(inbox, _entry(tx, one, status))
 
 
 def _keep_for_later(tx: Tx, one: News, why: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -12,8 +12,10 @@ from counterfoil.catalog.types import Price
 from counterfoil.db.base import Scope
 from counterfoil.db.tx import Tx
 from counterfoil.exchange.pusher import Pusher
+from counterfoil.exchange.variants import Named
 from counterfoil.kernel.errors import RailFailed
 from counterfoil.rails.base import CheckoutIntent, LineIntent
+from counterfoil.rails.mirror import Rhythm
 from counterfoil.sales import quotes
 from counterfoil.sales.types import CartLine, Checkout
 from counterfoil.settlement import links, subscribing
@@ -61,22 +63,46 @@ def _copy_of(line: CartLine, price: Price, known: Mapping[str, str]) -> str | No
 async def with_copies(scope: Scope, pusher: Pusher, checkout: Checkout, intent: CheckoutIntent) -> CheckoutIntent:
     """The intent with its lines. A subscription's prices, discount and customer are copied first where they are not.
 
-    What is paid once needs no copies: its lines say all there is to say. Raises RailFailed, Unavailable.
+    What is paid once needs no copies: its lines say all there is to say. Raises RailFailed, Unavailable; RailRefused,
+    RailUnavailable.
     """
     read = await scope.read(_read, checkout)
+    rhythm, discount_id = _rhythm(checkout, read.intents), subscribing.discount_of(read.lines)
+    if rhythm is not None and discount_id is not None:  # what cannot be is refused before anything is made there
+        await pusher.check_discount(scope, checkout.rail, discount_id, rhythm)
     customer = read.customer
     if customer is None and checkout.customer_id is not None:
         # Whom the rail refuses (there is no e-mail address, or another's) its own page asks who they are.
         with contextlib.suppress(RailFailed):
             customer = await pusher.ensure(scope, checkout.rail, "customer", checkout.customer_id)
-    if not any(line.interval is not None for line in read.intents):
+    if rhythm is None:
         return msgspec.structs.replace(intent, lines=read.intents, customer_reference=customer)
-    for line in read.intents:
-        if line.interval is not None and line.price_reference is None:
-            await pusher.ensure(scope, checkout.rail, "price", line.price_id)
-    discount_id = subscribing.discount_of(read.lines)
+    again = [line for line in read.intents if line.interval is not None]
+    names = {line.price_id: await _name_of(scope, pusher, checkout, line) for line in again}
     discount = None
     if discount_id is not None:
-        discount = await pusher.ensure(scope, checkout.rail, "discount", discount_id)
+        discount = await pusher.ensure_discount(scope, checkout.rail, discount_id, rhythm)
     read = await scope.read(_read, checkout)
-    return msgspec.structs.replace(intent, lines=read.intents, discount_reference=discount, customer_reference=customer)
+    lines = tuple(
+        msgspec.structs.replace(line, price_reference=name.reference, is_variant=name.is_variant)
+        if (name := names.get(line.price_id)) is not None
+        else line
+        for line in read.intents
+    )
+    return msgspec.structs.replace(intent, lines=lines, discount_reference=discount, customer_reference=customer)
+
+
+def _rhythm(checkout: Checkout, lines: Sequence[LineIntent]) -> Rhythm | None:
+    """How what is paid again is paid, which is all alike; None where nothing is."""
+    again = next((line for line in lines if line.interval is not None), None)
+    if again is None or again.interval is None:
+        return None
+    return Rhythm(again.interval, again.interval_count or 1, again.trial_days, checkout.created_at)
+
+
+async def _name_of(scope: Scope, pusher: Pusher, checkout: Checkout, line: LineIntent) -> Named:
+    """The rail's name for the price of a line that is paid again, at what it costs in the buyer's country."""
+    if line.price_reference is not None and not line.by_country:
+        return Named(line.price_reference, is_variant=False)
+    amount = line.unit_amount if line.by_country else None
+    return await pusher.ensure_price(scope, checkout.rail, line.price_id, amount)

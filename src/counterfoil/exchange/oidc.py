@@ -209,7 +209,7 @@ class Provider:
             "code_verifier": request.verifier,
         }
         headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
-        client_id, secret = self._settings.client_id, self._settings.client_secret.get_secret_value()
+        client_id, secret = self._settings.client_id, self._settings.client_secret.reveal()
         if endpoints.secret_in_form:
             form |= {"client_id": client_id, "client_secret": secret}
         else:  # RFC 6749, section 2.3.1: each part is encoded as in a form first

@@ -14,6 +14,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from counterfoil.db.functions import any_of
 from counterfoil.db.schema import TENANT, columns, mine, row_of
 from counterfoil.db.tx import Recorded, Tx
 from counterfoil.exchange.tables import outbox, rail_settings
@@ -42,6 +43,8 @@ RANKS: Final[Mapping[str, int]] = {
     "subscription": 3,
 }
 """What others refer to goes first."""
+LAST: Final = 4
+"""The rank of what follows by itself for many at once."""
 _UNTOLD: Final = frozenset({"customer.notes_changed", "customer.moved", "sync.refused"})
 """What no rail has a copy of."""
 
@@ -209,6 +212,19 @@ _CHANGES = sa.select(*columns(outbox)).where(
 )
 _LATEST_CHANGES = _CHANGES.order_by(outbox.c.id.desc()).limit(sa.bindparam("limit", type_=sa.Integer))
 _OPEN_CHANGE = _CHANGES.where(outbox.c.next_attempt_at.is_not(None)).order_by(outbox.c.id).limit(1)
+# Of every status: without a condition on it, no other index than the one by object looks good to any planner.
+_CHANGES_OF_MANY = (
+    sa.select(*columns(outbox))
+    .where(mine(outbox), outbox.c.kind == "subscription", any_of(outbox.c.object_id, "object_ids"))
+    .order_by(outbox.c.updated_at, outbox.c.id)
+)
+_WITHDRAW = sa.delete(outbox).where(
+    mine(outbox),
+    outbox.c.id == sa.bindparam("owed_id"),
+    outbox.c.rank == LAST,
+    outbox.c.status == "owed",
+    outbox.c.claimed_by.is_(None),
+)
 _HURRY = _ONE.where(outbox.c.claimed_by.is_(None), outbox.c.next_attempt_at > sa.bindparam("now")).values(
     next_attempt_at=sa.bindparam("now")
 )
@@ -264,9 +280,12 @@ def owe(tx: Tx, rail: str, objects: Iterable[tuple[str, str]]) -> None:
         tx.execute(_LINK_PENDING, {"of_rail": rail, "of_kind": kind, "of_object": object_id, "now": tx.now})
 
 
-def owe_change(tx: Tx, rail: str, subscription_id: str, action: str, payload: dict[str, Any]) -> Owed:
-    """Owe a rail a change of a subscription."""
-    return _add(tx, rail, "subscription", subscription_id, action, payload, statement=sa.insert(outbox))
+def owe_change(
+    tx: Tx, rail: str, subscription_id: str, action: str, payload: dict[str, Any], *, waits: bool = False
+) -> Owed:
+    """Owe a rail a change of a subscription. ``waits``: nobody waits for it, so what anybody asks for goes first."""
+    rank = LAST if waits else RANKS["subscription"]
+    return _add(tx, rail, "subscription", subscription_id, action, payload, statement=sa.insert(outbox), rank=rank)
 
 
 def _add(
@@ -278,6 +297,7 @@ def _add(
     payload: dict[str, Any] | None,
     *,
     statement: sa.Executable,
+    rank: int | None = None,
 ) -> Owed:
     row = Owed(
         id=tx.new_id("obx"),
@@ -286,7 +306,7 @@ def _add(
         object_id=object_id,
         action=action,
         payload=payload,
-        rank=RANKS[kind],
+        rank=RANKS[kind] if rank is None else rank,
         revision=1,
         status="owed",
         attempts=0,
@@ -441,6 +461,19 @@ def open_change(tx: Tx, subscription_id: str) -> Owed | None:
     """The oldest change of a subscription that its rail has yet to make."""
     row = tx.one(_OPEN_CHANGE, {"object_id": subscription_id})
     return Owed(*row) if row else None
+
+
+def give_way(tx: Tx, waiting: Owed) -> bool:
+    """Take back an open change that follows by itself and that nobody is at; whether it was one."""
+    return tx.execute(_WITHDRAW, {"owed_id": waiting.id}) == 1
+
+
+def changes_of_many(tx: Tx, subscription_ids: Iterable[str]) -> dict[str, list[Owed]]:
+    """All changes of these subscriptions that their rails were to make, by the subscription's id, the latest last."""
+    found: dict[str, list[Owed]] = {}
+    for row in tx.all(_CHANGES_OF_MANY, {"object_ids": sorted(subscription_ids)}):
+        found.setdefault(row.object_id, []).append(Owed(*row))
+    return found
 
 
 def hurry(tx: Tx, owed_id: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -93,16 +94,16 @@ class Steps(Protocol):
         ...
 
 
-class _Common:
+class _Common(ABC):
     provider: str
 
     def public_webhook(self, settings: Any) -> dict[str, Any]:
         """How many secrets there are, never which."""
         return {"webhook_id": self.webhook_id(settings), "webhook_secrets": len(settings.webhook_secrets)}
 
+    @abstractmethod
     def webhook_id(self, settings: Any) -> str | None:
         """The endpoint that we made."""
-        raise NotImplementedError
 
     def _public(self, settings: Any, account: Account, webhook_url: str) -> dict[str, Any]:
         return {

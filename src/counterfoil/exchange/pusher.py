@@ -7,13 +7,12 @@ attempt first looks for what the one before may have made. Only the rail's own n
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import hashlib
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
@@ -22,10 +21,11 @@ import msgspec
 from counterfoil.db.base import Database, DatabaseUnavailable, Scope
 from counterfoil.db.tx import Tx
 from counterfoil.events.types import Actor
-from counterfoil.exchange import copies, outbox, subjects
+from counterfoil.exchange import copies, outbox, subjects, variants
 from counterfoil.exchange.client import RailClient
 from counterfoil.exchange.pace import PATIENCE_SECONDS, NoTurn, Paces
 from counterfoil.exchange.rails import Connection, Rails
+from counterfoil.exchange.rounds import Rounds
 from counterfoil.exchange.subjects import Missing
 from counterfoil.exchange.subscription_changes import OwedChange
 from counterfoil.exchange.types import Owed
@@ -34,12 +34,11 @@ from counterfoil.kernel.text import clean_line
 from counterfoil.logs import get_logger
 from counterfoil.rails.base import HttpRequest, HttpResponse, RailRefused, RailUnavailable
 from counterfoil.rails.facts import RailCopy, SubscriptionFact
-from counterfoil.rails.mirror import Address, Business, Discount, Price, RailBusy, Subject, SubscriptionChange
+from counterfoil.rails.mirror import Address, Business, Discount, Price, RailBusy, Rhythm, Subject, SubscriptionChange
 from counterfoil.settlement import links, subscribing
 from counterfoil.settlement.types import RailLink
+from counterfoil.subscriptions import subscriptions
 
-GRACE_SECONDS = 10
-"""How long requests under way may take when the process stops."""
 _BATCH = 100
 _LONGEST_SECONDS = 60.0
 """How long one attempt may take: well within its claim."""
@@ -58,51 +57,27 @@ class _Lost(Exception):
     """It took so long that another worker has it now."""
 
 
-class Pusher:
-    """Brings each tenant's rails in step, in one task for each rail."""
+class Pusher(Rounds):
+    """Brings each tenant's rails in step in the background, side by side."""
+
+    what = "what rails are owed"
 
     def __init__(self, database: Database, rails: Rails, client: RailClient) -> None:
+        super().__init__()
         self._database = database
         self._rails = rails
-        self._wanted: set[str] = set()
-        self._rounds: dict[str, asyncio.Task[int]] = {}
         self._paces = Paces(client)
-        self._stopping = False
         self.worker = f"{os.getpid()}-{secrets.token_hex(4)}"
-
-    def soon(self, tenant: str) -> asyncio.Task[int]:
-        """See to what a tenant owes, beginning now; the task that does it."""
-        self._wanted.add(tenant)
-        running = self._rounds.get(tenant)
-        if running is None:
-            running = self._rounds[tenant] = asyncio.create_task(self._go_round(tenant))
-            running.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody may wait for it
-        return running
 
     async def work(self, scope: Scope) -> int:
         """The job: see to what is due, and look on for a moment; how many."""
-        task = self.soon(scope.tenant)
-        done, _ = await asyncio.wait({task}, timeout=_ROUND_SECONDS)
-        return task.result() if done else 0
-
-    async def _go_round(self, tenant: str) -> int:
-        count = 0
-        try:
-            while tenant in self._wanted and not self._stopping:
-                self._wanted.discard(tenant)
-                count += await self.push_due(tenant)
-        except Exception:
-            _log.exception("what rails are owed could not be seen to", tenant=tenant)
-            raise
-        finally:
-            del self._rounds[tenant]
-        return count
+        return await self.look_on(scope.tenant, _ROUND_SECONDS)
 
     def scope(self, tenant: str) -> Scope:
         """The database as this sees it: what follows from a rail's answer is nobody's request."""
         return self._database.scope(tenant, Actor("job", "push", source="job"))
 
-    async def push_due(self, tenant: str) -> int:
+    async def go_round(self, tenant: str) -> int:
         """Try everything that is due now, rail by rail; how many attempts it took."""
         scope = self.scope(tenant)
         rails = await scope.read(outbox.rails_due)
@@ -116,7 +91,7 @@ class Pusher:
             return 0  # what is owed waits until it is connected again
         pace = self._paces.of(scope.tenant, connection)
         count = 0
-        while not self._stopping and pace.seconds_to_wait() < PATIENCE_SECONDS:  # else the job comes again
+        while not self.stopping and pace.seconds_to_wait() < PATIENCE_SECONDS:  # else the job comes again
             claimed = await scope.run(outbox.claim, rail, self._name(), most=min(_BATCH, pace.soon))
             if not claimed:
                 break
@@ -173,7 +148,7 @@ class Pusher:
             await scope.run(outbox.done, owed)
             return
         copy, known = await self._push(scope, connection, owed, subject, known)
-        if copy is not None and not copy.gone and subject.active:
+        if copy is not None and not copy.gone:
             known, copy = await self._follow_up(scope, connection, owed, subject, known, copy)
         same = copy is None or copies.is_in_step(connection.mirror, connection.settings, subject, copy)
         await scope.run(_in_step, owed, known, copy, same=same)
@@ -241,25 +216,35 @@ class Pusher:
         known: RailLink | None,
         copy: RailCopy,
     ) -> tuple[RailLink | None, RailCopy]:
-        """Make what belongs to the copy, unless it is there; its name is kept with the copy."""
+        """Make what belongs to the copy, or have it in use as the copy is; its name is kept with the copy."""
         mirror, settings = connection.mirror, connection.settings
-        request = mirror.follow_up_request(settings, subject, copy, "")
-        if request is None:
+        if mirror.switch_follow_up_request(settings, subject, "", "") is None:
             return known, copy
         # Whatever becomes of it, the copy itself is there.
         if known is None:
             known = await scope.run(_link, owed, copy)
+        read = functools.partial(mirror.read_follow_up, settings)
         reference = copies.follow_up_of(known)
+        is_in_use = None
         if reference is None:
             request = mirror.find_follow_up_request(settings, subject)
             reference = await self.ask(
                 scope, connection, request, lambda response: mirror.read_found_follow_up(settings, subject, response)
             )
+            is_in_use = reference is not None
         if reference is None:
-            request = mirror.follow_up_request(settings, subject, copy, owed.id)
-            assert request is not None
-            read = functools.partial(mirror.read_follow_up, settings)
-            reference = await self.ask(scope, connection, request, read)
+            if not subject.active:
+                return known, copy
+            making = mirror.follow_up_request(settings, subject, copy, owed.id)
+            assert making is not None
+            reference = await self.ask(scope, connection, making, read)
+        elif is_in_use is not subject.active:
+            switching = mirror.switch_follow_up_request(settings, subject, reference, "")
+            assert switching is not None
+            key = _key(owed, switching)
+            switching = mirror.switch_follow_up_request(settings, subject, reference, key)
+            assert switching is not None
+            await self.ask(scope, connection, switching, read)
         return known, copies.with_follow_up(copy, reference)
 
     async def _change(self, scope: Scope, connection: Connection, owed: Owed) -> None:
@@ -289,14 +274,33 @@ class Pusher:
         await scope.run(_changed, owed, now)
 
     async def _named(self, scope: Scope, owed: Owed) -> SubscriptionChange:
-        """An owed change with the rail's names for its prices, which are copied first where they are not.
+        """An owed change with the rail's names for its prices and its discount, copied first where they are not.
 
         Raises RailFailed, Unavailable.
         """
         wanted = msgspec.convert(owed.payload, OwedChange)
-        names = [(await self.ensure(scope, owed.rail, "price", price), quantity) for price, quantity in wanted.prices]
+        amounts = await scope.read(variants.amounts, owed.object_id, [price for price, _ in wanted.prices])
+        names = {
+            price: await self.ensure_price(scope, owed.rail, price, amounts.get(price)) for price, _ in wanted.prices
+        }
+        items = tuple((names[price].reference, quantity) for price, quantity in wanted.prices)
+        of_variants = tuple((price, name.reference) for price, name in names.items() if name.is_variant)
         fields = {name: getattr(wanted, name) for name in SubscriptionChange.__struct_fields__}
-        return SubscriptionChange(**{**fields, "items": (*wanted.items, *names)})
+        fields["discount_reference"] = await self._discount_named(scope, owed, wanted.discount_id)
+        return SubscriptionChange(**{**fields, "items": (*wanted.items, *items), "variants": of_variants})
+
+    async def _discount_named(self, scope: Scope, owed: Owed, discount_id: str | None) -> str | None:
+        """The rail's name for a discount that a subscription is to carry; what names none stays as it is."""
+        if not discount_id:
+            return discount_id
+        known = await scope.read(links.get, owed.rail, "discount", discount_id)
+        if known is not None and copies.is_gone(known):  # it was archived, and is back: a copy is owed already
+            raise Unavailable(f"waits for the discount {discount_id}", code="rail_unavailable")
+        rhythm = await scope.read(_rhythm, owed)
+        if rhythm is None:
+            return await self.ensure(scope, owed.rail, "discount", discount_id)
+        await self.check_discount(scope, owed.rail, discount_id, rhythm)
+        return await self.ensure_discount(scope, owed.rail, discount_id, rhythm)
 
     async def push_object(self, tenant: str, rail: str, kind: str, object_id: str) -> None:
         """Try now what is due to a rail of one object, in its order. Raises NotFound (``rail_not_connected``)."""
@@ -336,19 +340,26 @@ class Pusher:
                 raise Unavailable(f"{rail} did not answer; try again.", code="rail_unavailable")
             await asyncio.sleep(0.05)  # somebody else is at it
 
-    @contextlib.asynccontextmanager
-    async def at_work(self) -> AsyncIterator[None]:
-        """Requests under way when the block ends have ten seconds to be answered; later ones are looked up."""
-        try:
-            yield
-        finally:
-            self._stopping = True
-            tasks = set(self._rounds.values())
-            if tasks:
-                await asyncio.wait(tasks, timeout=GRACE_SECONDS)
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+    async def ensure_price(self, scope: Scope, rail: str, price_id: str, unit_amount: int | None) -> variants.Named:
+        """The rail's name for a price that is sold at this amount (None: its own), made now where it has none yet.
+
+        Raises as :meth:`ensure`, and RailRefused, RailBusy, RailUnavailable.
+        """
+        copy = await self.ensure(scope, rail, "price", price_id)
+        if unit_amount is None:
+            return variants.Named(copy, is_variant=False)
+        connection = await self._rails.get(scope.tenant, rail)
+        return await variants.price(self, scope, connection, price_id, copy, unit_amount)
+
+    async def check_discount(self, scope: Scope, rail: str, discount_id: str, rhythm: Rhythm) -> None:
+        """Raise RailRefused when a discount cannot last as it says on a subscription so paid; nothing is made there."""
+        await variants.check_discount(scope, await self._rails.get(scope.tenant, rail), discount_id, rhythm)
+
+    async def ensure_discount(self, scope: Scope, rail: str, discount_id: str, rhythm: Rhythm) -> str:
+        """The rail's name for a discount that lasts as it says on a subscription so paid. As :meth:`ensure_price`."""
+        copy = await self.ensure(scope, rail, "discount", discount_id)
+        connection = await self._rails.get(scope.tenant, rail)
+        return await variants.discount(self, scope, connection, discount_id, copy, rhythm)
 
 
 def _as_it_was(owed: Owed) -> Literal["owed", "in_doubt"]:
@@ -410,6 +421,16 @@ def _in_step(tx: Tx, owed: Owed, known: RailLink | None, copy: RailCopy | None, 
     status: Any = ("synced" if same else "different") if is_whole else "pending"
     pending = None if is_whole else (known.pending_since or tx.now)
     links.sync(tx, known, status, pending_since=pending, raw=copy.raw if copy else None)
+
+
+def _rhythm(tx: Tx, owed: Owed) -> Rhythm | None:
+    """How a subscription goes on to be paid; None where its rail has not said."""
+    found = subscriptions.get(tx, owed.object_id)
+    if found.billing_interval is None:
+        return None
+    begins = owed.created_at
+    trial = found.trial_end - begins if found.status == "trialing" and found.trial_end else timedelta(0)
+    return Rhythm(found.billing_interval, found.interval_count or 1, max(trial.days, 0), begins)
 
 
 def _changed(tx: Tx, owed: Owed, fact: SubscriptionFact) -> None:

@@ -9,16 +9,15 @@ attempt first finds out what became of the one before. Only the rail's own no ma
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import secrets
-from collections.abc import AsyncIterator
 
 from counterfoil.db.base import Database, DatabaseUnavailable, Scope
 from counterfoil.db.tx import Tx
 from counterfoil.events.types import Actor
 from counterfoil.exchange.client import RailClient, follow
 from counterfoil.exchange.rails import RAILS, Connection, Rails
+from counterfoil.exchange.rounds import Rounds
 from counterfoil.kernel.errors import Conflict, NotFound
 from counterfoil.kernel.money import Money
 from counterfoil.kernel.text import clean_line
@@ -36,8 +35,6 @@ from counterfoil.sales import payments, refund_attempts, refunds
 from counterfoil.sales.types import Refund
 from counterfoil.settlement import reverse
 
-GRACE_SECONDS = 10
-"""How long refunds in hand may take when the process stops."""
 _LONGEST_SECONDS = 60.0
 """How long one attempt may take: well within its claim."""
 _ROUND_SECONDS = 5.0
@@ -46,47 +43,26 @@ _ROUND_SECONDS = 5.0
 _log = get_logger(__name__)
 
 
-class Refunder:
-    """Gives money back in the background, in one task a tenant: neither a request nor other jobs wait for a rail."""
+class Refunder(Rounds):
+    """Gives money back in the background."""
+
+    what = "refunds"
 
     def __init__(self, database: Database, rails: Rails, client: RailClient) -> None:
+        super().__init__()
         self._database = database
         self._rails = rails
         self._client = client
-        self._wanted: set[str] = set()
-        self._rounds: dict[str, asyncio.Task[int]] = {}
-        self._stopping = False
         self.worker = f"{os.getpid()}-{secrets.token_hex(4)}"
-
-    def soon(self, tenant: str) -> asyncio.Task[int]:
-        """See to a tenant's refunds that are due, beginning now; the task that does it, for who wants to wait."""
-        self._wanted.add(tenant)
-        running = self._rounds.get(tenant)
-        if running is None:
-            running = self._rounds[tenant] = asyncio.create_task(self._go_round(tenant))
-            running.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody may wait for it
-        return running
 
     async def work(self, scope: Scope) -> int:
         """The job: deny requests whose time is over, see to what is due, and look on for a moment; how many."""
         expired = await scope.run(refunds.expire_due)
-        task = self.soon(scope.tenant)
-        done, _ = await asyncio.wait({task}, timeout=_ROUND_SECONDS)
-        return expired + (task.result() if done else 0)
+        return expired + await self.look_on(scope.tenant, _ROUND_SECONDS)
 
-    async def _go_round(self, tenant: str) -> int:
-        scope = self.scope(tenant)
-        count = 0
-        try:
-            while tenant in self._wanted and not self._stopping:
-                self._wanted.discard(tenant)
-                count += await self.execute_due(scope)
-        except Exception:
-            _log.exception("refunds could not be seen to", tenant=tenant)
-            raise
-        finally:
-            del self._rounds[tenant]
-        return count
+    async def go_round(self, tenant: str) -> int:
+        """Try what is due of a tenant, each once; how many."""
+        return await self.execute_due(self.scope(tenant))
 
     def scope(self, tenant: str) -> Scope:
         """The database as this sees it: what a rail does is nobody's request."""
@@ -97,7 +73,7 @@ class Refunder:
         due = await scope.read(refund_attempts.due)
         done = 0
         for refund_id in due:
-            if self._stopping:
+            if self.stopping:
                 break
             try:
                 done += await self.execute(scope, refund_id)
@@ -194,20 +170,6 @@ class Refunder:
         if isinstance(asked, HttpRequest):
             return connection.rail.read_refunded(connection.settings, await self._client.send(asked))
         return asked
-
-    @contextlib.asynccontextmanager
-    async def at_work(self) -> AsyncIterator[None]:
-        """Refunds in hand when the block ends have ten seconds to be answered; later ones are looked up."""
-        try:
-            yield
-        finally:
-            self._stopping = True
-            tasks = set(self._rounds.values())
-            if tasks:
-                await asyncio.wait(tasks, timeout=GRACE_SECONDS)
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _note_under_way(tx: Tx, refund_id: str, reference: str) -> None:

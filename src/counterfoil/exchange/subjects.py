@@ -131,6 +131,20 @@ def _discount(tx: Tx, rail: str, object_id: str) -> mirror.Discount | Missing | 
     for price_id in one.price_ids:
         if price_id not in of_prices:
             return Missing("price", price_id)
+    return msgspec.structs.replace(
+        _terms(one),
+        product_references=tuple(of_products[each] for each in one.product_ids),
+        price_references=tuple(of_prices[each] for each in one.price_ids),
+    )
+
+
+def discount_terms(tx: Tx, discount_id: str) -> mirror.Discount | None:
+    """One of our discounts without what it is for, which a rail may have no copy of yet; None when there is none."""
+    row = tx.one(_DISCOUNT, {"id": discount_id})
+    return None if row is None else _terms(catalog.Discount(*row))
+
+
+def _terms(one: catalog.Discount) -> mirror.Discount:
     return mirror.Discount(
         id=one.id,
         description=one.description,
@@ -144,8 +158,8 @@ def _discount(tx: Tx, rail: str, object_id: str) -> mirror.Discount | Missing | 
         per_customer_limit=one.per_customer_limit,
         starts_at=one.starts_at,
         expires_at=one.expires_at,
-        product_references=tuple(of_products[each] for each in one.product_ids),
-        price_references=tuple(of_prices[each] for each in one.price_ids),
+        product_references=(),
+        price_references=(),
         active=one.status == "active",
         metadata=one.metadata,
     )
@@ -167,6 +181,12 @@ def _customer(tx: Tx, _rail: str, object_id: str) -> mirror.Customer | None:
         address=None if first is None else _as_address(accounts.Address(*first), None),
         metadata=one.metadata,
     )
+
+
+def country_of(tx: Tx, customer_id: str) -> str | None:
+    """The country of a customer's first active address (ISO 3166-1); None without one."""
+    first = tx.one(_FIRST_ADDRESS, {"customer_id": customer_id})
+    return None if first is None else accounts.Address(*first).country_code
 
 
 def _as_address(one: accounts.Address, customer: str | None) -> mirror.Address:

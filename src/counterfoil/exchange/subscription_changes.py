@@ -12,7 +12,9 @@ from typing import Any, Final, Literal
 import msgspec
 
 from counterfoil.accounts import users
+from counterfoil.catalog import discounts
 from counterfoil.catalog.discount_rules import moment
+from counterfoil.catalog.types import Discount
 from counterfoil.db.tx import Tx
 from counterfoil.exchange import outbox
 from counterfoil.kernel.errors import Conflict, Invalid, NotFound
@@ -21,12 +23,18 @@ from counterfoil.kernel.text import check_line
 from counterfoil.rails.mirror import Proration, SubscriptionChange
 from counterfoil.sales import quotes
 from counterfoil.sales.quotes import MAX_LINES, Offer
+from counterfoil.settlement.carrying import Carried
 from counterfoil.subscriptions import subscriptions
 from counterfoil.subscriptions.types import Subscription
 
 _LONGEST_VAULT: Final = 255
 _ENDS: Final = frozenset({"pause", "cancel"})
 """What is scheduled to end the paid time, and can be taken back."""
+_UNUSABLE: Final = {
+    "discount_inactive": "is not in use",
+    "discount_expired": "has expired",
+    "discount_wrong_rail": "is for other rails",
+}
 
 
 class WantedItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,7 +47,7 @@ class WantedItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """What is to become of a subscription."""
 
-    action: Literal["pause", "resume", "cancel", "keep", "change"]
+    action: Literal["pause", "resume", "cancel", "keep", "change", "discount"]
     """``keep`` takes back what is scheduled; ``change`` is of the items."""
     at_period_end: bool = True
     """Whether a pause or an end waits for the end of the paid period."""
@@ -49,6 +57,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     """For ``change``: everything that it is for from then on."""
     proration: Proration = "now"
     """What a change of the items costs for the rest of the period. In a trial, which costs nothing, it is nothing."""
+    discount_id: str | None = None
+    """For ``discount``: what it carries from the next bill on; None = nothing."""
 
 
 class OwedChange(SubscriptionChange, frozen=True, kw_only=True):
@@ -56,6 +66,8 @@ class OwedChange(SubscriptionChange, frozen=True, kw_only=True):
 
     prices: tuple[tuple[str, int], ...] = ()
     """Our prices and their quantities; the rail's names for them are looked up when it is sent."""
+    discount_id: str | None = None
+    """Our discount, or ``""`` for none; None = the discount stays as it is. Its name is looked up as prices' are."""
 
 
 class SubscriptionUpdate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,9 +84,9 @@ def request(tx: Tx, subscription_id: str, change: Change, *, customer_id: str | 
     """Owe a subscription's rail a change; the subscription as it is until the rail has made it.
 
     ``customer_id``: whose it has to be. Changes are made one at a time. Raises Invalid; NotFound
-    (``subscription_not_found``, ``price_not_found``); Conflict (``rail_keeps_no_copies``, ``subscription_canceled``,
-    ``subscription_incomplete``, ``subscription_paused``, ``subscription_not_paused``, ``change_scheduled``,
-    ``nothing_scheduled``, ``nothing_to_change``, ``change_in_progress``).
+    (``subscription_not_found``, ``price_not_found``, ``discount_not_found``); Conflict (``rail_keeps_no_copies``,
+    ``subscription_canceled``, ``subscription_incomplete``, ``subscription_paused``, ``subscription_not_paused``,
+    ``change_scheduled``, ``nothing_scheduled``, ``nothing_to_change``, ``margin_applies``, ``change_in_progress``).
     """
     found = subscriptions.lock(tx, subscription_id)
     if customer_id is not None and found.customer_id != customer_id:
@@ -87,20 +99,36 @@ def request(tx: Tx, subscription_id: str, change: Change, *, customer_id: str | 
         raise Invalid.field("resume_at", "must be in the future")
     change = msgspec.structs.replace(change, resume_at=resume_at)
     prices = _prices(tx, found, change.items) if change.action == "change" else ()
+    if change.action == "discount":
+        _check_discount(tx, found, change.discount_id)
     waiting = outbox.open_change(tx, found.id)
-    if waiting is not None:
+    # What follows a margin may be one of many, and wait for long: it is owed again once this is made.
+    if waiting is not None and not outbox.give_way(tx, waiting):
         detail = f"{found.rail} has yet to make the {waiting.action} that was asked for before; it comes first."
         raise Conflict(detail, code="change_in_progress")
     if found.status == "trialing":  # Paddle refuses anything else (subscription_trialing_items_update_invalid_options)
         change = msgspec.structs.replace(change, proration="none")
+    _owe(tx, found, change, prices)
+    return found
+
+
+def follow_margin(tx: Tx, found: Subscription, discount_id: str | None) -> None:
+    """Owe a locked subscription's rail the discount that it should carry. What somebody asks for goes before it."""
+    _owe(tx, found, Change(action="discount", discount_id=discount_id), waits=True)
+
+
+def _owe(
+    tx: Tx, found: Subscription, change: Change, prices: tuple[tuple[str, int], ...] = (), *, waits: bool = False
+) -> None:
     owed = OwedChange(
-        action=change.action,
+        action="change" if change.action == "discount" else change.action,
         at_period_end=change.at_period_end,
         resume_at=change.resume_at,
         proration=change.proration,
         prices=prices,
+        discount_id=(change.discount_id or "") if change.action == "discount" else None,
     )
-    outbox.owe_change(tx, found.rail, found.id, change.action, msgspec.to_builtins(owed))
+    outbox.owe_change(tx, found.rail, found.id, change.action, msgspec.to_builtins(owed), waits=waits)
     tx.record(
         outbox.CHANGE_REQUESTED,
         "subscription",
@@ -109,7 +137,6 @@ def request(tx: Tx, subscription_id: str, change: Change, *, customer_id: str | 
         action=change.action,
         **_told(change),
     )
-    return found
 
 
 def _told(change: Change) -> dict[str, Any]:
@@ -119,6 +146,8 @@ def _told(change: Change) -> dict[str, Any]:
             return {"at_period_end": change.at_period_end, "resume_at": msgspec.to_builtins(change.resume_at)}
         case "cancel":
             return {"at_period_end": change.at_period_end}
+        case "discount":
+            return {"discount_id": change.discount_id}
         case "change":
             return {"items": msgspec.to_builtins(change.items), "proration": change.proration}
         case _:
@@ -148,6 +177,35 @@ def _check_scheduled(found: Subscription, change: Change) -> None:
     elif scheduled in _ENDS and (change.action == "pause" or (change.action == "cancel" and change.at_period_end)):
         what = "an end" if scheduled == "cancel" else "a pause"
         raise Conflict(f"This subscription waits for {what} already; take that back first.", code="change_scheduled")
+
+
+def _check_discount(tx: Tx, found: Subscription, discount_id: str | None) -> None:
+    """A discount that can be used, is for what the subscription is for, and would stay there."""
+    if discount_id == found.discount_id:
+        words = "carries no discount" if discount_id is None else "carries this discount"
+        raise Conflict(f"The subscription {words} already.", code="nothing_to_change")
+    carried = Carried(tx, [found])
+    given = None
+    if discount_id is not None:
+        given = discounts.get(tx, discount_id)
+        _check_usable(tx, found, carried, given)
+    if carried.kept(found, given) != discount_id:
+        raise Conflict("The margin of its customer takes off as much or more, and stays.", code="margin_applies")
+
+
+def _check_usable(tx: Tx, found: Subscription, carried: Carried, given: Discount) -> None:
+    """Given by hand, a discount's uses are neither counted nor limited."""
+    unlimited = msgspec.structs.replace(given, usage_limit=None, per_customer_limit=None)
+    try:
+        discounts.check_usable(tx, unlimited, rail=found.rail, buyer=None)
+    except Invalid as error:
+        raise Invalid.field("discount_id", _UNUSABLE.get(error.code, error.detail), code=error.code) from error
+    if given.customer_id is not None and carried.kept(found, given) != given.id:
+        detail = "is a margin, and not the one that counts for this customer"
+        raise Invalid.field("discount_id", detail, code="discount_not_applicable")
+    if not carried.covers_any(found, given):
+        detail = "is for nothing that this subscription is for"
+        raise Invalid.field("discount_id", detail, code="discount_not_applicable")
 
 
 def _prices(tx: Tx, found: Subscription, items: Sequence[WantedItem]) -> tuple[tuple[str, int], ...]:

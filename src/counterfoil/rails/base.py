@@ -71,6 +71,8 @@ class LineIntent(msgspec.Struct, frozen=True, kw_only=True):
     by_country: bool = False
     """Whether its copy may charge another amount, by the country that the buyer turns out to be of. Rails whose copies
     do are asked for what it costs here."""
+    is_variant: bool = False
+    """Whether ``price_reference`` names no copy, but a variant of it that costs this (``Mirror.price_variant``)."""
 
 
 class CheckoutIntent(msgspec.Struct, frozen=True, kw_only=True):

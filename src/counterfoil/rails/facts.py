@@ -79,7 +79,9 @@ class SubscriptionFact(msgspec.Struct, frozen=True, kw_only=True, tag="subscript
     customer_reference: str | None = None
     address_reference: str | None = None
     business_reference: str | None = None
-    discount_reference: str | None = None
+    discount_reference: str | msgspec.UnsetType | None = msgspec.UNSET
+    """The rail's name for the discount that it takes off the next bills: None when there is none, and unset when what
+    it says names none, which is not the same."""
     metadata: dict[str, Any] = {}
     raw: dict[str, Any] = {}
 
@@ -128,6 +130,8 @@ class InvoiceLine(msgspec.Struct, frozen=True, kw_only=True):
     quantity: int
     amount: int
     """Minor units, after discounts, before tax that comes on top; below 0 for credits."""
+    subtotal: int | None = None
+    """The same before discounts; None where the rail does not say."""
     proration: bool = False
 
 

@@ -72,6 +72,8 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, tag="price"):
     tax_mode: str
     active: bool
     metadata: dict[str, Any] = {}
+    variant_of: str | None = None
+    """Of a variant (:meth:`Mirror.price_variant`): our price's id. ``id`` is the variant's own then."""
 
 
 class Discount(msgspec.Struct, frozen=True, kw_only=True, tag="discount"):
@@ -95,6 +97,8 @@ class Discount(msgspec.Struct, frozen=True, kw_only=True, tag="discount"):
     price_references: tuple[str, ...]
     active: bool
     metadata: dict[str, Any] = {}
+    variant_of: str | None = None
+    """Of a variant (:meth:`Mirror.discount_variant`): our discount's id. ``id`` is the variant's own then."""
 
 
 class Customer(msgspec.Struct, frozen=True, kw_only=True, tag="customer"):
@@ -146,6 +150,16 @@ class Business(msgspec.Struct, frozen=True, kw_only=True, tag="business"):
 Subject: TypeAlias = Product | Price | Discount | Customer | Address | Business
 
 
+class Rhythm(NamedTuple):
+    """How a subscription is paid."""
+
+    interval: Literal["day", "week", "month", "year"]
+    interval_count: int
+    trial_days: int
+    begins: datetime
+    """About when: the same whenever it is asked for the same sale."""
+
+
 class Rate(NamedTuple):
     """How much may be asked of a rail."""
 
@@ -169,6 +183,8 @@ class SubscriptionChange(msgspec.Struct, frozen=True, kw_only=True):
     """For ``change``: the rail's names of all prices that it is for from now on, and their quantities."""
     proration: Proration = "now"
     discount_reference: str | None = None
+    variants: tuple[tuple[str, str], ...] = ()
+    """For ``change``: our prices of which a variant stands in ``items``, and the rail's names of those."""
 
 
 class Portal(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,9 +196,21 @@ class Portal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NoFollowUps:
-    """The part about follow-ups of a rail whose copies take one request each."""
+    """The part about follow-ups and variants of a rail whose copies take one request each, and do for every sale."""
+
+    def price_variant(self, settings: Any, price: Price, unit_amount: int) -> Price | None:
+        """The copy knows all amounts."""
+        return None
+
+    def discount_variant(self, settings: Any, discount: Discount, rhythm: Rhythm) -> Discount | None:
+        """The copy counts periods."""
+        return None
 
     def follow_up_request(self, settings: Any, subject: Subject, copy: RailCopy, key: str) -> HttpRequest | None:
+        """Nothing belongs to a copy."""
+        return None
+
+    def switch_follow_up_request(self, settings: Any, subject: Subject, reference: str, key: str) -> HttpRequest | None:
         """Nothing belongs to a copy."""
         return None
 
@@ -251,8 +279,12 @@ class Mirror(Protocol):
         """What belongs to the copy and takes a request of its own; None where nothing does. Raises RailRefused."""
         ...
 
+    def switch_follow_up_request(self, settings: Any, subject: Subject, reference: str, key: str) -> HttpRequest | None:
+        """How to have that in use, or out of it, as the object itself is; None where nothing belongs to the copy."""
+        ...
+
     def read_follow_up(self, settings: Any, response: HttpResponse) -> str:
-        """The rail's name for it. Raises RailRefused, RailBusy, RailUnavailable."""
+        """The answer to both: the rail's name for it. Raises RailRefused, RailBusy, RailUnavailable."""
         ...
 
     def find_follow_up_request(self, settings: Any, subject: Subject) -> HttpRequest:
@@ -261,6 +293,20 @@ class Mirror(Protocol):
 
     def read_found_follow_up(self, settings: Any, subject: Subject, response: HttpResponse) -> str | None:
         """Its name, or None when the rail surely has none. Raises RailRefused, RailBusy, RailUnavailable."""
+        ...
+
+    def price_variant(self, settings: Any, price: Price, unit_amount: int) -> Price | None:
+        """What has to be there beside the copy of a price for it to be sold at this amount; None: the copy will do.
+
+        It is made, found and read as a copy is. Whatever of the rail's is for a variant is for our price.
+        """
+        ...
+
+    def discount_variant(self, settings: Any, discount: Discount, rhythm: Rhythm) -> Discount | None:
+        """What has to be there beside the copy of a discount for it to last as long as it says; None: the copy will do.
+
+        Only the discount's own terms are looked at, and not what it is for. Raises RailRefused where it cannot last so.
+        """
         ...
 
     def imported(self, settings: Any, copy: RailCopy) -> Product | Price:

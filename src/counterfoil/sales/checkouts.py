@@ -7,7 +7,9 @@ from a rail repeat and arrive in any order; because each move is a condition of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import operator
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +17,7 @@ import msgspec
 import sqlalchemy as sa
 
 from counterfoil.catalog.tables import stock_reservations
+from counterfoil.db.functions import any_of
 from counterfoil.db.schema import columns, mine
 from counterfoil.db.tx import Row, Tx
 from counterfoil.kernel.errors import Invalid, NotFound
@@ -56,6 +59,11 @@ _WITH_LINES = (
 )
 _LOCK_BY_REFERENCE = _WITH_LINES.where(
     checkouts.c.rail == sa.bindparam("rail"), checkouts.c.rail_reference == sa.bindparam("rail_reference")
+)
+_LOCK_BY_REFERENCES = (
+    _WITH_LINES.where(checkouts.c.rail == sa.bindparam("rail"), any_of(checkouts.c.rail_reference, "references"))
+    .order_by(None)
+    .order_by(checkouts.c.rail_reference, cart_lines.c.position)
 )
 _LOCK_BY_ID = _WITH_LINES.where(checkouts.c.id == sa.bindparam("id"))
 _ATTACH = (
@@ -231,6 +239,13 @@ def list_(tx: Tx, *, status: CheckoutStatus | None = None, after: str = "", limi
 def lock_by_reference(tx: Tx, rail: str, rail_reference: str) -> CheckoutWithLines | None:
     """The checkout a rail speaks of, locked until the transaction ends."""
     return _locked(tx.all(_LOCK_BY_REFERENCE, {"rail": rail, "rail_reference": rail_reference}))
+
+
+def lock_by_references(tx: Tx, rail: str, references: Iterable[str]) -> dict[str, CheckoutWithLines]:
+    """The checkouts that a rail speaks of, by its names, locked in the order of those until the transaction ends."""
+    rows = tx.all(_LOCK_BY_REFERENCES, {"rail": rail, "references": sorted(references)})
+    by_checkout = itertools.groupby(rows, key=operator.attrgetter("rail_reference"))
+    return {reference: found for reference, its in by_checkout if (found := _locked(list(its))) is not None}
 
 
 def lock(tx: Tx, checkout_id: str) -> CheckoutWithLines | None:

@@ -118,17 +118,27 @@ def _paid(
     )
     if added is None:
         return payments.by_reference(tx, rail, fact.payment.reference), orders.get_optional(tx, invoice.order_id)
-    order = _order(tx, rail, fact, subscription, added)
+    discount_id = _discount(tx, rail, fact, subscription)
+    order = _order(tx, rail, fact, subscription, added, discount_id)
     if not orders.add(tx, order, read_again=False, subscription_id=subscription.id):
         return added, None
     tx.insert_later(grants, *goods.of_renewal(tx, order))
-    if subscription.discount_id is not None and order.discount_total:
-        taken = OrderDiscount(order.id, subscription.discount_id, order.discount_total, order.asset, tx.now)
+    if discount_id is not None and order.discount_total:
+        taken = OrderDiscount(order.id, discount_id, order.discount_total, order.asset, tx.now)
         tx.insert_later(order_discounts, taken)
     return added, order
 
 
-def _order(tx: Tx, rail: str, fact: InvoiceFact, subscription: Subscription, payment: Payment) -> Order:
+def _discount(tx: Tx, rail: str, fact: InvoiceFact, subscription: Subscription) -> str | None:
+    """The discount that a bill had: as it says, for by now the subscription may carry another."""
+    if fact.discount_reference is None:
+        return subscription.discount_id
+    return subscribing.discount_named(tx, rail, fact.discount_reference)
+
+
+def _order(
+    tx: Tx, rail: str, fact: InvoiceFact, subscription: Subscription, payment: Payment, discount_id: str | None
+) -> Order:
     items = _order_items(tx, rail, fact, subscription)
     # Of the lines, whose amounts have the tax that is in their prices and not what comes on top.
     taken = sum(item["discount_total"] for item in items)
@@ -145,7 +155,7 @@ def _order(tx: Tx, rail: str, fact: InvoiceFact, subscription: Subscription, pay
         amount=payment.amount,
         refunded=0,
         asset=payment.asset,
-        discount_total=taken if subscription.discount_id else 0,
+        discount_total=taken if discount_id else 0,
         tax_total=fact.tax if fact.amount == payment.amount else 0,
         email=subscription.email,
         shipping=None,
@@ -160,21 +170,23 @@ def _order_items(tx: Tx, rail: str, fact: InvoiceFact, subscription: Subscriptio
     """What a later bill was for: its lines where we know their prices, else what the subscription is for."""
     ours = links.objects(tx, rail, "price", [line.price_reference for line in fact.lines if line.price_reference])
     lines = [
-        (ours.get(line.price_reference or "") or line.price_id, line.quantity, line.amount)
+        (ours.get(line.price_reference or "") or line.price_id, line.quantity, line.amount, line.subtotal)
         for line in fact.lines
         if not line.proration and line.amount >= 0
     ]
     if not lines and fact.lines:
         return _rest_of_period(tx, fact, ours)
-    if not lines or any(price_id is None for price_id, _, _ in lines):
-        lines = [(item.price_id, item.quantity, None) for item in subscriptions.items_of(tx, subscription.id)]  # type: ignore[misc]
-    offers = quotes.offers_of(tx, [price_id for price_id, _, _ in lines if price_id is not None])
+    if not lines or any(price_id is None for price_id, *_ in lines):
+        held = subscriptions.items_of(tx, subscription.id)
+        lines = [(item.price_id, item.quantity, None, None) for item in held]  # type: ignore[misc]
+    offers = quotes.offers_of(tx, [price_id for price_id, *_ in lines if price_id is not None])
     items = []
-    for price_id, quantity, total in lines:
+    for price_id, quantity, total, subtotal in lines:
         offer = offers.get(price_id or "")
         if offer is None:
             continue
-        full = offer.price.unit_amount * quantity
+        # The price's own amount is not everybody's: some countries have theirs.
+        full = offer.price.unit_amount * quantity if subtotal is None else subtotal
         paid = full if total is None else total
         items.append(
             {
@@ -183,7 +195,7 @@ def _order_items(tx: Tx, rail: str, fact: InvoiceFact, subscription: Subscriptio
                 "tier": offer.price.tier,
                 "name": f"{offer.product_name} {offer.price.name}".strip(),
                 "quantity": quantity,
-                "unit_amount": offer.price.unit_amount,
+                "unit_amount": offer.price.unit_amount if subtotal is None else subtotal // max(quantity, 1),
                 "discount_total": max(0, full - paid),
                 "total": paid,
                 "ships": any(benefit["kind"] == "goods" for benefit in offer.benefits),

@@ -40,9 +40,11 @@ class Settlement(msgspec.Struct, frozen=True):
     """The payments that this report added."""
 
 
-def settle(tx: Tx, report: CheckoutReport) -> Settlement:
-    """Take a rail's report on a checkout into the books."""
-    found = checkouts.lock_by_reference(tx, report.rail, report.reference) if report.reference else None
+def settle(tx: Tx, report: CheckoutReport, locked: CheckoutWithLines | None = None) -> Settlement:
+    """Take a rail's report on a checkout into the books. ``locked``: the one of its reference, where it was read."""
+    found = locked
+    if found is None and report.reference:
+        found = checkouts.lock_by_reference(tx, report.rail, report.reference)
     if found is None and report.checkout_id is not None:
         # The rail answered before we could note its reference: a crash, or a webhook that was faster.
         found = checkouts.lock(tx, report.checkout_id)

@@ -204,11 +204,20 @@ def _values(tx: Tx, rail: str, fact: SubscriptionFact) -> dict[str, Any]:
         ("customer_id", "customer", fact.customer_reference),
         ("address_id", "address", fact.address_reference),
         ("business_id", "business", fact.business_reference),
-        ("discount_id", "discount", fact.discount_reference),
     ):
         link = links.find(tx, rail, kind, reference) if reference is not None else None  # type: ignore[arg-type]
         known[column] = link.object_id if link else None  # type: ignore[assignment]
+    if not isinstance(fact.discount_reference, msgspec.UnsetType):
+        # A discount that somebody made at the rail is none of ours: what it takes off counts for none in our books, and
+        # least of all for the one that was there before it.
+        values["discount_id"] = discount_named(tx, rail, fact.discount_reference)
     return values | {name: value for name, value in known.items() if value is not None}
+
+
+def discount_named(tx: Tx, rail: str, reference: str | None) -> str | None:
+    """Our discount that a rail calls so; None when it is none of ours."""
+    link = links.find(tx, rail, "discount", reference) if reference is not None else None
+    return link.object_id if link else None
 
 
 def _items(tx: Tx, rail: str, subscription: Subscription, fact: SubscriptionFact) -> list[SubscriptionItem]:

@@ -39,7 +39,7 @@ class MailServer:
             hostname=settings.smtp_host,
             port=settings.smtp_port,
             username=settings.smtp_username,
-            password=password.get_secret_value() if password else None,
+            password=password.reveal() if password else None,
             use_tls=settings.smtp_tls == "implicit",
             start_tls=settings.smtp_tls == "starttls",
             local_hostname=host_of(settings.base_url),

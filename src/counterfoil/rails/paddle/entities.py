@@ -48,6 +48,9 @@ class Totals(msgspec.Struct, frozen=True):
 
     total: str
     tax: str = "0"
+    subtotal: str | None = None
+    """Before discount and tax, also where the tax is in the price."""
+    discount: str = "0"
 
 
 class TransactionItem(msgspec.Struct, frozen=True):
@@ -169,6 +172,7 @@ class SubscriptionDiscount(msgspec.Struct, frozen=True):
     """``discount-subscription``."""
 
     id: str
+    ends_at: str | None = None
 
 
 class Subscription(msgspec.Struct, frozen=True):

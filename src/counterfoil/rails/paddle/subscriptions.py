@@ -105,7 +105,7 @@ def fact(data: Json, at: datetime | None = None) -> SubscriptionFact:
         customer_reference=entity.customer_id,
         address_reference=entity.address_id,
         business_reference=entity.business_id,
-        discount_reference=None if entity.discount is None else entity.discount.id,
+        discount_reference=_discount(entity, at or moment(entity.updated_at)),
         metadata=ours if isinstance(ours, dict) else {},
         raw=data,
     )
@@ -168,7 +168,8 @@ class Subscriptions:
                 now = {item.price_reference: item.quantity for item in fact.items if _is_billed(item)}
                 same_items = not change.items or dict(change.items) == now
                 wanted = change.discount_reference
-                return same_items and wanted in {None, fact.discount_reference}
+                carried = "" if fact.discount_reference is None else fact.discount_reference
+                return same_items and wanted in {None, carried}
 
     def portal_request(
         self, settings: PaddleSettings, customer_reference: str, subscriptions: tuple[str, ...], return_url: str
@@ -196,10 +197,25 @@ def _changed(change: SubscriptionChange) -> Json:
         body["proration_billing_mode"] = _PRORATION[change.proration]
         body["on_payment_failure"] = "prevent_change"
     if change.discount_reference is not None:
-        body["discount"] = {"id": change.discount_reference, "effective_from": "immediately"}
+        name = change.discount_reference
+        # What is paid already stays as it is: a discount counts from the next bill on.
+        body["discount"] = {"id": name, "effective_from": "next_billing_period"} if name else None
     if not body:
         raise RailRefused("the change changes nothing")
     return body
+
+
+def _discount(entity: Subscription, at: datetime) -> str | None:
+    """The discount that bills to come have. One that is over by the next of them stays with the subscription at Paddle.
+
+    Paddle calls ``ends_at`` both when a discount no longer applies and the date of the last period for which it does:
+    a bill of that very moment counts as one that has it.
+    """
+    if entity.discount is None:
+        return None
+    ends_at = maybe_moment(entity.discount.ends_at)
+    next_bill = maybe_moment(entity.next_billed_at) or at
+    return entity.discount.id if ends_at is None or next_bill <= ends_at else None
 
 
 def _is_billed(item: ItemFact) -> bool:

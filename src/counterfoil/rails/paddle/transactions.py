@@ -158,8 +158,15 @@ class Reading:
             description=line.product.name if line.product is not None else "",
             quantity=line.quantity,
             amount=self.counted(line),
+            subtotal=self._before_discount(line),
             proration=_is_part(line.proration),
         )
+
+    def _before_discount(self, line: LineItem) -> int | None:
+        """What of a line would count without its discount; None where Paddle says it only without the tax in it."""
+        if minor(line.totals.discount) == 0:
+            return self.counted(line)
+        return minor(line.totals.subtotal) if line.totals.subtotal and self.is_external(line) else None
 
     def _lasting(self) -> Json:
         """What is known when the money comes, and stays so: fees, payouts and what is left are in the bill's."""

@@ -4,9 +4,10 @@ A product's and a coupon's id at Stripe is ours, which Stripe lets the caller ch
 id, and everything has our id in its metadata, where a customer is found by it.
 So a product, coupon or price cannot exist twice, and a customer is found again.
 
-What of ours Stripe does not hold is not sent, and is kept to by our own checkout: a price's least and most quantity
-and trial, a discount's beginning and its limit for each customer. A discount's ``max_periods`` becomes months, which
-it is for prices that are paid monthly. Names, e-mail addresses and parts of an address cannot be emptied there.
+What of ours Stripe does not hold is not sent, and is kept to by our own checkout: a price's least and most quantity,
+trial and amounts by country, a discount's beginning and its limit for each customer. A discount's ``max_periods``
+becomes months, which it is for prices that are paid monthly; :mod:`counterfoil.rails.stripe.variants` says what other
+sales take. Names, e-mail addresses and parts of an address cannot be emptied there.
 
 Source: specification 2026-08-26.dahlia, ``PostProducts``, ``PostPrices``, ``PostCoupons``, ``PostCustomers``,
 ``PostPromotionCodes`` and their objects.
@@ -30,6 +31,7 @@ from counterfoil.rails.stripe.checkout import tax_behavior
 from counterfoil.rails.stripe.settings import StripeSettings
 from counterfoil.rails.stripe.wire import (
     OURS,
+    VARIANT,
     Object,
     call,
     child,
@@ -103,18 +105,17 @@ def create_form(settings: StripeSettings, subject: Subject) -> tuple[Kind, dict[
 def update_request(settings: StripeSettings, subject: Subject, name: str, key: str) -> HttpRequest | None:
     """How to bring the copy ``name`` in step.
 
-    A price's amount and a coupon's terms never change at Stripe. Coupons cannot be archived: one of a discount that
-    is not active any more is deleted, which leaves subscriptions that have it as they are.
+    A price's amount and a coupon's terms never change at Stripe. Coupons cannot be archived, only deleted, and then
+    nobody can say whether their name will be taken again: one of a discount that is not active any more stays. Nothing
+    there gives it to anybody but its promotion code, which is switched off.
     """
-    marks = {OURS: subject.id}
+    marks = _marks(subject)
     match subject:
         case Product():
             return call(settings, "POST", "products", name, form=_product(settings, subject, clear=""), key=key)
         case Price():
             form = {"active": subject.active, "nickname": subject.name, "metadata": marks}
             return call(settings, "POST", "prices", name, form=form, key=key)
-        case Discount(active=False):
-            return call(settings, "DELETE", "coupons", name, key=key)
         case Discount():
             form = {"name": subject.description[:_MOST_COUPON_NAME], "metadata": marks}
             return call(settings, "POST", "coupons", name, form=form, key=key)
@@ -149,7 +150,7 @@ def code_request(settings: StripeSettings, discount: Discount, coupon: str, key:
 
     Our own checkout needs none: it applies the coupon. Raises RailRefused for a code that Stripe does not take.
     """
-    if discount.code is None or not discount.active:
+    if discount.code is None:
         return None
     if not _CODE.fullmatch(discount.code):
         raise RailRefused("a code at Stripe has letters, digits and dashes only")
@@ -161,6 +162,13 @@ def code_request(settings: StripeSettings, discount: Discount, coupon: str, key:
         "metadata": {OURS: discount.id},
     }
     return call(settings, "POST", "promotion_codes", form=form, key=f"{key}-code")
+
+
+def switch_code_request(settings: StripeSettings, subject: Subject, name: str, key: str) -> HttpRequest | None:
+    """``POST /v1/promotion_codes/{name}``: active as its discount is; None for what has no code."""
+    if not isinstance(subject, Discount) or subject.code is None:
+        return None
+    return call(settings, "POST", "promotion_codes", name, form={"active": subject.active}, key=key)
 
 
 def find_code_request(settings: StripeSettings, subject: Subject) -> HttpRequest:
@@ -189,8 +197,6 @@ def _product(settings: StripeSettings, product: Product, clear: str | None) -> d
 
 
 def _price(price: Price) -> dict[str, Any]:
-    if price.country_overrides:
-        raise RailRefused("Stripe has no prices by country; without a copy there, it is sold with its amount inline")
     return {
         "product": price.product_reference,
         "currency": price.asset.lower(),
@@ -202,7 +208,7 @@ def _price(price: Price) -> dict[str, Any]:
         "lookup_key": price.id,
         "tax_behavior": tax_behavior(price.tax_mode),
         "active": price.active,
-        "metadata": {OURS: price.id},
+        "metadata": _marks(price),
     }
 
 
@@ -221,7 +227,7 @@ def _coupon(discount: Discount) -> dict[str, Any]:
         "max_redemptions": discount.usage_limit,
         "redeem_by": None if discount.expires_at is None else to_seconds(discount.expires_at),
         "applies_to": {"products": list(discount.product_references)} if discount.product_references else None,
-        "metadata": {OURS: discount.id},
+        "metadata": _marks(discount),
     }
     if discount.kind == "percentage":
         form["percent_off"] = f"{Decimal(discount.amount) / _BASIS:f}"
@@ -231,6 +237,13 @@ def _coupon(discount: Discount) -> dict[str, Any]:
         form["amount_off"] = to_stripe(Money(discount.amount, discount.asset))
         form["currency"] = discount.asset.lower()
     return form
+
+
+def _marks(subject: Subject) -> dict[str, str]:
+    """The metadata by which an object is known as the copy of one of ours, or as a variant of that."""
+    if isinstance(subject, (Price, Discount)) and subject.variant_of is not None:
+        return {OURS: subject.variant_of, VARIANT: subject.id}
+    return {OURS: subject.id}
 
 
 def _duration(discount: Discount) -> dict[str, Any]:
@@ -320,7 +333,7 @@ def read_found(subject: Subject, answer: Object, at: datetime | None) -> RailCop
     kind = _KINDS[type(subject)]
     found = objects(answer, "data") if "data" in answer else [answer]
     copies = [read_copy(kind, data, at) for data in found]
-    ours = [copy for copy in copies if not copy.gone and copy.our_id == subject.id]
+    ours = [copy for copy in copies if not copy.gone and copy.our_id == _marks(subject)[OURS]]
     return min(ours, key=lambda copy: (number(copy.raw, "created") or 0, copy.reference), default=None)
 
 

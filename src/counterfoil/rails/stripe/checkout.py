@@ -95,7 +95,7 @@ def open_parameters(settings: StripeSettings, intent: CheckoutIntent) -> Form:
     if subscribes:
         form["subscription_data"] = {
             "description": description,
-            "metadata": marks,
+            "metadata": {**marks, **variants_held(intent)},
             "trial_period_days": _trial(intent) or None,
         }
     else:
@@ -107,6 +107,14 @@ def open_parameters(settings: StripeSettings, intent: CheckoutIntent) -> Form:
         if intent.customer_reference is not None:
             form["customer_update"] = {"address": "auto"}
     return form
+
+
+def variants_held(intent: CheckoutIntent) -> dict[str, str]:
+    """Metadata of a subscription by which its bills tell whose variants they are for: our prices, and the variants.
+
+    A bill's lines name a price by its id alone, with none of its metadata, but the bill has its subscription's.
+    """
+    return {line.price_id: line.price_reference for line in intent.lines if line.is_variant and line.price_reference}
 
 
 def tax_behavior(tax_mode: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
+from counterfoil.kernel.ids import is_id
 from counterfoil.rails.facts import InvoiceFact, InvoiceLine, InvoiceStatus
 from counterfoil.rails.stripe.amounts import from_stripe
 from counterfoil.rails.stripe.checkout import CHECKOUT, money_of
@@ -61,6 +62,8 @@ def read_invoice(data: Object, at: datetime) -> InvoiceFact:
     start, end = _period(lines)
     checkouts = (metadata(data), metadata(parent), metadata(child(data, "subscription_details")))
     checkout_id = first(found.get(CHECKOUT) for found in checkouts)
+    # Of variants, by Stripe's names: see checkout.variants_held.
+    ours = {name: key for found in checkouts for key, name in found.items() if is_id("pri", key)}
     return InvoiceFact(
         reference=need(data, "id"),
         occurred_at=at,
@@ -86,7 +89,7 @@ def read_invoice(data: Object, at: datetime) -> InvoiceFact:
         hosted_url=text(data, "hosted_invoice_url"),
         pdf_url=text(data, "invoice_pdf"),
         receipt_url=None,
-        lines=tuple(_line(line, currency) for line in lines),
+        lines=tuple(_line(line, currency, ours) for line in lines),
         details={key: data[key] for key in _DETAILS if data.get(key) is not None},
     )
 
@@ -122,15 +125,18 @@ def _is_proration(line: Object) -> bool:
     return any(found.get("proration") is True for found in parents)
 
 
-def _line(line: Object, currency: str) -> InvoiceLine:
+def _line(line: Object, currency: str, ours: dict[str, str]) -> InvoiceLine:
     price = child(line, "price")
+    name = first((reference(child(line, "pricing", "price_details"), "price"), text(price, "id")))
     off = sum(number(discount, "amount") or 0 for discount in objects(line, "discount_amounts"))
+    amount = number(line, "amount") or 0
     quantity = number(line, "quantity")
     return InvoiceLine(
-        price_reference=first((reference(child(line, "pricing", "price_details"), "price"), text(price, "id"))),
-        price_id=first((metadata(price).get(OURS), text(price, "lookup_key"))),
+        price_reference=name,
+        price_id=first((metadata(price).get(OURS), text(price, "lookup_key"), ours.get(name or ""))),
         description=text(line, "description") or "",
         quantity=1 if quantity is None else quantity,
-        amount=from_stripe((number(line, "amount") or 0) - off, currency).amount,
+        amount=from_stripe(amount - off, currency).amount,
+        subtotal=from_stripe(amount, currency).amount,
         proration=_is_proration(line),
     )

@@ -28,8 +28,8 @@ from counterfoil.rails.base import (
     RefundUnderWay,
 )
 from counterfoil.rails.facts import ItemFact, RailCopy, SubscriptionFact
-from counterfoil.rails.mirror import Discount, Kind, Portal, Price, Product, Rate, Subject, SubscriptionChange
-from counterfoil.rails.stripe import catalog, checkout, imports, invoices, refunds, subscriptions, webhooks
+from counterfoil.rails.mirror import Discount, Kind, Portal, Price, Product, Rate, Rhythm, Subject, SubscriptionChange
+from counterfoil.rails.stripe import catalog, checkout, imports, invoices, refunds, subscriptions, variants, webhooks
 from counterfoil.rails.stripe.amounts import ASSETS
 from counterfoil.rails.stripe.settings import StripeSettings
 from counterfoil.rails.stripe.wire import (
@@ -181,6 +181,12 @@ class StripeRail:
             return None
         return catalog.code_request(settings, subject, copy.reference, key)
 
+    def switch_follow_up_request(
+        self, settings: StripeSettings, subject: Subject, reference: str, key: str
+    ) -> HttpRequest | None:
+        """The promotion code, active as its discount is."""
+        return catalog.switch_code_request(settings, subject, reference, key)
+
     def read_follow_up(self, settings: StripeSettings, response: HttpResponse) -> str:
         """The promotion code's id. Raises RailRefused (also for a code in use), RailBusy, RailUnavailable."""
         return need(read(response), "id")
@@ -192,6 +198,14 @@ class StripeRail:
     def read_found_follow_up(self, settings: StripeSettings, subject: Subject, response: HttpResponse) -> str | None:
         """The one of ours. Raises RailRefused, RailBusy, RailUnavailable."""
         return catalog.read_found_code(subject, read(response))
+
+    def price_variant(self, settings: StripeSettings, price: Price, unit_amount: int) -> Price | None:
+        """A price of this amount, where it is not the copy's."""
+        return variants.of_price(price, unit_amount)
+
+    def discount_variant(self, settings: StripeSettings, discount: Discount, rhythm: Rhythm) -> Discount | None:
+        """A coupon that lasts for its periods, where the copy does not. Raises RailRefused."""
+        return variants.of_discount(discount, rhythm)
 
     def imported(self, settings: StripeSettings, copy: RailCopy) -> Product | Price:
         """A product or price of Stripe's as one of ours. Raises RailRefused for what we cannot represent."""
@@ -218,10 +232,10 @@ class StripeRail:
     def read_list(
         self, settings: StripeSettings, kind: Kind, response: HttpResponse
     ) -> tuple[tuple[RailCopy, ...], str | None]:
-        """The page. Raises RailRefused, RailBusy, RailUnavailable."""
+        """The page, without variants: those are no copies, and never to be imported. As :meth:`read_copy`."""
         found, after = read_page(response)
         at = answered_at(response)
-        return tuple(catalog.read_copy(kind, data, at) for data in found), after
+        return tuple(catalog.read_copy(kind, data, at) for data in found if not variants.is_variant(data)), after
 
     def expected(self, settings: StripeSettings, subject: Subject) -> dict[str, Any]:
         """What a copy that is in step says; what Stripe does not hold is not in it."""

@@ -14,6 +14,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final, Literal, cast
 
+import msgspec
+
 from counterfoil.kernel.clock import to_seconds
 from counterfoil.rails.base import HttpRequest, RailRefused
 from counterfoil.rails.facts import ItemFact, ScheduledChange, SubscriptionFact, SubscriptionStatus
@@ -32,6 +34,7 @@ from counterfoil.rails.stripe.wire import (
     need,
     number,
     objects,
+    plain_coupon,
     reference,
     text,
 )
@@ -97,7 +100,7 @@ def read_subscription(data: Object, at: datetime) -> SubscriptionFact:
         scheduled_change=_scheduled(pause, cancel_at, status),
         collection_mode="manual" if text(data, "collection_method") == "send_invoice" else "automatic",
         customer_reference=reference(data, "customer"),
-        discount_reference=coupon_of(data),
+        discount_reference=_coupon(data),
         metadata=dict(metadata(data)),
         raw=data,
     )
@@ -145,9 +148,18 @@ def is_changed(change: SubscriptionChange, fact: SubscriptionFact) -> bool:
             return fact.status != "canceled" and fact.ends_at is None
         case _:
             has = sorted((item.price_reference, item.quantity) for item in fact.items)
+            coupon = change.discount_reference
+            carried = "" if fact.discount_reference is None else fact.discount_reference
             return (not change.items or has == sorted(change.items)) and (
-                change.discount_reference is None or change.discount_reference == (fact.discount_reference or "")
+                coupon is None or plain_coupon(coupon) == carried
             )
+
+
+def _coupon(data: Object) -> str | msgspec.UnsetType | None:
+    """The coupon; unset where only the discount's own id is given, from which nobody can tell."""
+    if data.get("discounts") or data.get("discount"):
+        return coupon_of(data) or msgspec.UNSET
+    return None if data.get("discounts") == [] or "discount" in data else msgspec.UNSET
 
 
 def _item(item: Object, subscription: Object) -> ItemFact:
@@ -188,9 +200,11 @@ def _change_form(change: SubscriptionChange, items: tuple[ItemFact, ...]) -> dic
     if change.items:
         form["items"] = _items(dict(change.items), items)
         form["proration_behavior"] = proration
+        form["metadata"] = dict(change.variants) or None
         if proration == "always_invoice":  # a difference that cannot be charged changes nothing
             form["payment_behavior"] = "error_if_incomplete"
     if change.discount_reference is not None:
+        form.setdefault("proration_behavior", "none")  # a discount counts from the next bill on
         form["discounts"] = [{"coupon": change.discount_reference}] if change.discount_reference else ""
     if not form:
         raise RailRefused("there is nothing to change")

@@ -22,7 +22,7 @@ from counterfoil.kernel.secrets import hmac_sha256, same
 from counterfoil.rails.base import BadSignature, HttpRequest, HttpResponse, Notice, RailUnavailable
 from counterfoil.rails.facts import Fact
 from counterfoil.rails.mirror import Kind
-from counterfoil.rails.stripe import catalog, checkout, invoices, refunds, subscriptions
+from counterfoil.rails.stripe import catalog, checkout, invoices, refunds, subscriptions, variants
 from counterfoil.rails.stripe.settings import StripeSettings
 from counterfoil.rails.stripe.wire import (
     UNREADABLE,
@@ -240,7 +240,7 @@ def _dispute(settings: StripeSettings, event: Event, answer: Object | None) -> _
 def _copy(kind: Kind) -> Callable[[StripeSettings, Event, Object | None], _Told]:
     def read_copy(_settings: StripeSettings, event: Event, _answer: Object | None) -> _Told:
         data = event.data.object
-        if metadata(data).get(checkout.AD_HOC):
+        if metadata(data).get(checkout.AD_HOC) or variants.is_variant(data):
             return _Told()
         gone = event.type.endswith(".deleted")
         rank = 9 if gone else 1 if event.type.endswith(".created") else 5

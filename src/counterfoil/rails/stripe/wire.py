@@ -6,6 +6,7 @@ Sources: Stripe's OpenAPI specification, version 2026-08-26.dahlia, and the page
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -31,12 +32,16 @@ REFUSALS: Final = frozenset({400, 402, 404})
 OURS: Final = "counterfoil_id"
 """The metadata key that holds our id in Stripe's copy."""
 
+VARIANT: Final = "counterfoil_variant"
+"""The metadata key that only variants of a copy have: their own id (see :mod:`counterfoil.rails.stripe.variants`)."""
+
 PAGE: Final = 100
 """How many objects a page of a list has at most."""
 
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What reading JSON raises when it is none, is not of the expected shape, or is nested absurdly deep."""
 
+_VARIANT_COUPON: Final = re.compile(r"(dsc_[0-9a-z]{26})-[0-9]+m")
 _LONGEST_WORDS: Final = 500
 _LONGEST_WAIT: Final = 3600.0
 
@@ -250,9 +255,21 @@ def first(values: Iterable[str | None]) -> str | None:
 
 
 def coupon_of(data: Object) -> str | None:
-    """The coupon of a subscription or invoice, where Stripe names it: not expanded, it gives the discount's id only."""
+    """The discount of a subscription or invoice: its coupon, or the one that its coupon is a variant of.
+
+    None also where Stripe does not name it: not expanded, it gives the discount's id only.
+    """
     for discount in (*objects(data, "discounts"), child(data, "discount")):
         coupon = first((reference(child(discount, "source"), "coupon"), reference(discount, "coupon")))
         if coupon:
-            return coupon
+            return plain_coupon(coupon)
     return None
+
+
+def plain_coupon(name: str) -> str:
+    """The coupon that is a discount's copy, for one of its variants; any other for itself.
+
+    The name tells: discounts name their coupon by its id alone, without the metadata.
+    """
+    found = _VARIANT_COUPON.fullmatch(name)
+    return name if found is None else found[1]
