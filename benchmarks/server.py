@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_SERVE = "from counterfoil.server import serve; from counterfoil.settings import Settings; serve(Settings.load())"
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -60,8 +59,9 @@ def running(url: str, folder: Path, **settings: str) -> Iterator[Running]:
         "COUNTERFOIL_MASTER_KEY_FILE": str(folder / "master.key"),
         **{f"COUNTERFOIL_{name.upper()}": value for name, value in settings.items()},
     }
+    command = [sys.executable, "-m", "counterfoil.cli.main", "serve"]  # what a seller starts
     started = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-c", _SERVE], env=environment, cwd=folder)
+    process = subprocess.Popen(command, env=environment, cwd=folder, stdout=subprocess.DEVNULL)
     try:
         yield Running(port, process.pid, _wait(port, process, started))
     finally:
