@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from typing import get_args
 
 import hypothesis
 import pytest
+import structlog
 
 from counterfoil.accounts import tenants
 from counterfoil.accounts.types import DEFAULT_TENANT
@@ -32,6 +34,8 @@ hypothesis.settings.load_profile("untimed")
 
 def pytest_configure(config: pytest.Config) -> None:
     stay_on_loopback()
+    # Nobody reads a line for each request; what goes wrong is still said.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     share_compiled_statements()
     connections.share()
     config.option.anyio_mode = "auto"  # every ``async def test_...`` runs without a mark
