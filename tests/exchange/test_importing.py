@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from tests.support.app import Shop, good
 from tests.support.paddle_shop import RAIL as PADDLE
 from tests.support.paddle_shop import PaddleShop
@@ -66,6 +67,17 @@ class TestStripe:
             *["price.imported"] * 2,
             *["product.imported"] * 3,
         ]
+
+    @pytest.mark.parametrize("dialect", ["postgresql"])
+    async def test_the_planner_learns_of_what_was_imported(
+        self, stripe_shop: StripeShop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(importing, "_LEARN_AT", 1)
+        self.fill(stripe_shop.peer)
+        await bring(stripe_shop.shop, STRIPE)
+        sizes = sa.text("SELECT reltuples FROM pg_class WHERE relname IN ('products', 'prices') AND :tenant <> ''")
+        rows = await stripe_shop.shop.scope.read(lambda tx: tx.all(sizes))
+        assert sorted(row.reltuples for row in rows) == [0, 3]  # after the products, before the prices
 
     async def test_a_second_time_imports_nothing(self, stripe_shop: StripeShop) -> None:
         shop = stripe_shop.shop

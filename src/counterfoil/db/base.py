@@ -86,6 +86,10 @@ class Database(ABC):
         return await self._coalescer.submit(op, request, tenant, actor)
 
     @abstractmethod
+    async def learn(self, *tables: str) -> None:
+        """Have the planner look at tables that have just grown. Raises DatabaseUnavailable."""
+
+    @abstractmethod
     async def close(self) -> None:
         """Finish what is under way and let go of every connection."""
 

@@ -208,6 +208,9 @@ class SqliteDatabase(Database):
         raw.execute("RELEASE op")
         return answer
 
+    async def learn(self, *tables: str) -> None:
+        """Nothing: plans go by the indexes alone."""
+
     async def close(self) -> None:
         """Finish what is queued and close the file."""
         if self._closed:

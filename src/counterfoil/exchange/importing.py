@@ -17,8 +17,9 @@ from sqlalchemy.exc import IntegrityError
 from counterfoil.catalog import imports
 from counterfoil.catalog.imports import ImportedPrice, ImportedProduct
 from counterfoil.catalog.prices import NewPrice
+from counterfoil.catalog.tables import prices, products
 from counterfoil.catalog.types import CatalogStatus, CountryOverride, TaxMode
-from counterfoil.db.base import Scope
+from counterfoil.db.base import DatabaseUnavailable, Scope
 from counterfoil.db.tx import Tx
 from counterfoil.exchange import subjects
 from counterfoil.exchange.pusher import Pusher
@@ -28,11 +29,14 @@ from counterfoil.rails import mirror
 from counterfoil.rails.base import RailRefused
 from counterfoil.rails.facts import RailCopy
 from counterfoil.settlement import links
+from counterfoil.settlement.tables import rail_links
 
 BATCH: Final = 500
 _EXAMPLES: Final = 5
 _TRIES: Final = 3
 _PAGES_AHEAD: Final = 8
+_LEARN_AT: Final = 2_000
+"""After so many the database looks at its tables anew, and whenever there are four times as many."""
 What = Literal["product", "price"]
 
 
@@ -90,13 +94,17 @@ async def pull(
     """
     connection = await rails.get(scope.tenant, rail, fresh=True)
     done = Imported(rail)
-    seen = 0
+    seen, learn_at = 0, _LEARN_AT
     kinds: tuple[What, ...] = ("product", "price") if what == "price" else ("product",)
     for kind in kinds:
         async for batch in _batches(scope, pusher, connection, kind):
             done.add(kind, await _take(scope, connection, kind, batch))
             seen += len(batch)
             on_seen(seen)
+            if seen >= learn_at:
+                learn_at = 4 * seen
+                with contextlib.suppress(DatabaseUnavailable):  # it would only have been quicker
+                    await scope.database.learn(rail_links.name, products.name, prices.name)
     return done
 
 
