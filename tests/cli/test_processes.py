@@ -274,7 +274,7 @@ def test_revoking_asks_a_person(database_url: str, tmp_path: Path) -> None:
     assert done.stderr.endswith("error: stopped; nothing was changed\n")
 
 
-_HEAVY = ("alembic", "httpx", "jinja2", "litestar", "sqlalchemy", "uvicorn", "rich")
+_HEAVY = ("alembic", "httpx", "jinja2", "litestar", "pydantic", "sqlalchemy", "uvicorn", "rich")
 
 
 @pytest.mark.parametrize(
@@ -283,6 +283,10 @@ _HEAVY = ("alembic", "httpx", "jinja2", "litestar", "sqlalchemy", "uvicorn", "ri
         ("import counterfoil.cli.main as m; m.run(['--help'])", _HEAVY),
         ("import counterfoil.cli.product", ("alembic", "httpx", "jinja2", "litestar", "uvicorn")),
         ("import counterfoil.cli.serve", ("alembic", "httpx", "typer.rich_utils")),
+        (
+            "import counterfoil.cli.serve, counterfoil.db.postgres, counterfoil.api.app as a; a.build()",
+            ("alembic", "attr", "pydantic", "rich", "sqlalchemy.orm"),
+        ),
     ],
 )
 def test_what_is_not_used_is_not_imported(code: str, without: tuple[str, ...]) -> None:

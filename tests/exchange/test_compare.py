@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from tests.peers.stripe_peers import StripePeer
-from tests.support.app import Shop, good, opening, problem
-from tests.support.mirrors import PADDLE, Till, paddle_till, stripe_till
+from tests.support.app import good, problem
+from tests.support.mirrors import PADDLE, Till
 
 from counterfoil.db.tx import Tx
 from counterfoil.exchange import comparing_payments
 from counterfoil.exchange.comparing_payments import Comparison, compare, compare_due
-from counterfoil.kernel.clock import ManualClock
 from counterfoil.kernel.errors import Invalid, NotFound, Unavailable
 from counterfoil.kernel.money import Money
-from counterfoil.kernel.secrets import MasterKey
-from counterfoil.rails.mirror import Rate
-from counterfoil.rails.paddle import PaddleRail
 from counterfoil.sales import payments
 from counterfoil.sales.tables import payments as payments_table
 
@@ -29,30 +24,9 @@ pytestmark = pytest.mark.xdist_group("mirrors")
 MONTHLY: dict[str, Any] = {"type": "recurring", "interval": "month", "interval_count": 1}
 
 
-@pytest.fixture
-def clock() -> ManualClock:
-    """The stand-ins' clock is the machine's."""
-    return ManualClock(datetime.now(UTC))
-
-
-@pytest.fixture
-async def shop(
-    database_url: str, clock: ManualClock, master: MasterKey, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Shop]:
-    monkeypatch.setattr(PaddleRail, "rate", lambda _rail, _settings: Rate(1_000, 1, 4))  # the stand-in takes more
+@pytest.fixture(autouse=True)
+def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparing_payments, "_PAGE", 2)
-    async with opening(database_url, clock, master) as opened:
-        yield opened
-
-
-@pytest.fixture(params=["stripe", "paddle"])
-async def till(shop: Shop, request: pytest.FixtureRequest) -> AsyncIterator[Till]:
-    if request.param == "paddle":
-        yield await paddle_till(shop, request.getfixturevalue("paddle_server"))
-        return
-    account = request.getfixturevalue("stripe_server").fresh()
-    yield await stripe_till(shop, account)
-    account.close()
 
 
 async def beside(till: Till, day: date, **how: Any) -> Comparison:

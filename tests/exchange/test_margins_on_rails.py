@@ -2,48 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from tests.peers.stripe_peers import StripePeer
-from tests.support.app import Shop, Sold, good, opening, problem
-from tests.support.mirrors import Till, paddle_till, stripe_till
-
-from counterfoil.kernel.clock import ManualClock
-from counterfoil.kernel.secrets import MasterKey
-from counterfoil.rails.mirror import Rate
-from counterfoil.rails.paddle import PaddleRail
+from tests.support.app import Shop, Sold, good, problem
+from tests.support.mirrors import Till
 
 pytestmark = pytest.mark.xdist_group("mirrors")
 
 MONTHLY: dict[str, Any] = {"type": "recurring", "interval": "month", "interval_count": 1, "asset": "USD"}
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    """The stand-ins' clock is the machine's."""
-    return ManualClock(datetime.now(UTC))
-
-
-@pytest.fixture
-async def shop(
-    database_url: str, clock: ManualClock, master: MasterKey, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Shop]:
-    monkeypatch.setattr(PaddleRail, "rate", lambda _rail, _settings: Rate(1_000, 1, 4))  # the stand-in takes more
-    async with opening(database_url, clock, master) as opened:
-        yield opened
-
-
-@pytest.fixture(params=["stripe", "paddle"])
-async def till(shop: Shop, request: pytest.FixtureRequest) -> AsyncIterator[Till]:
-    if request.param == "paddle":
-        yield await paddle_till(shop, request.getfixturevalue("paddle_server"))
-        return
-    account = request.getfixturevalue("stripe_server").fresh()
-    yield await stripe_till(shop, account)
-    account.close()
 
 
 async def customer(shop: Shop, name: str, parent: str | None = None, **fields: Any) -> str:
