@@ -8,6 +8,9 @@ UV := UV_PROJECT_ENVIRONMENT=.venv UV_COMPILE_BYTECODE=1 $(BIN)/uv
 # One more than two cores keep busy: tests often wait for PostgreSQL, a browser or the disk.
 PYTEST_WORKERS ?= 3
 
+# Where nothing compiled is kept, every start compiles everything again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help run test lint bench prove clean
 

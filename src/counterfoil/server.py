@@ -28,11 +28,12 @@ def serve(settings: Settings, ready: Callable[[str], None] | None = None) -> Non
     The database must be up to date. Raises what :func:`open_house` raises.
     """
     logs.set_up(settings)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_serve(settings, ready))
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """What makes a server's event loop: uvloop where there is one; None means Python's own."""
     with contextlib.suppress(ImportError):
         import uvloop  # noqa: PLC0415
 

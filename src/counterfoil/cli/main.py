@@ -6,6 +6,7 @@ for what they do not use.
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import sys
@@ -158,8 +159,13 @@ def _do(arguments: Sequence[str]) -> Any:
     if len(arguments) == 1 and arguments[0] in _LASTING:
         (name,) = arguments
         return getattr(_import(name), name)()
-    program = typer.main.get_command(root)
-    return program.main(list(arguments), prog_name="counterfoil", standalone_mode=False)
+    return _program().main(list(arguments), prog_name="counterfoil", standalone_mode=False)
+
+
+@functools.cache
+def _program() -> Any:
+    """The parser of all commands. It keeps those it has made, for whoever runs more than one in a process."""
+    return typer.main.get_command(root)
 
 
 def _complain(message: str, hint: str | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import ssl
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -65,6 +66,12 @@ class CheckedConnections(httpcore.AsyncNetworkBackend):
         await asyncio.sleep(seconds)
 
 
+@functools.cache
+def _trust() -> ssl.SSLContext:
+    """The authorities of this system, which takes some 25 ms to read."""
+    return ssl.create_default_context()
+
+
 class Sender:
     """Posts messages to receivers. Follows no redirects: they would lead past the checks."""
 
@@ -72,7 +79,7 @@ class Sender:
         self._seconds = seconds
         self._resolver = Resolver()
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=ssl.create_default_context(),
+            ssl_context=_trust(),
             max_connections=_CONNECTIONS,
             max_keepalive_connections=_CONNECTIONS // 2,
             keepalive_expiry=_IDLE_SECONDS,
