@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import os
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
-from typing import get_args
+from typing import Any, get_args
 
 import hypothesis
 import pytest
@@ -21,10 +22,11 @@ from counterfoil.kernel.clock import ManualClock
 from counterfoil.kernel.secrets import MasterKey
 from counterfoil.kernel.signing import PrivateKey
 from counterfoil.licensing import signing_keys
-from tests.support import connections
+from counterfoil.server import loop_factory
+from tests.support import cheaper, connections
 from tests.support.compiled import share as share_compiled_statements
 from tests.support.databases import Databases, Dialect, in_memory_folder
-from tests.support.network import stay_on_loopback, take_refused
+from tests.support.network import guarded, stay_on_loopback, take_refused
 from tests.support.postgres import URL_VARIABLE, PostgresServer
 
 # How long an example takes says how busy the machine is, not whether the code is right.
@@ -34,9 +36,14 @@ hypothesis.settings.load_profile("untimed")
 
 def pytest_configure(config: pytest.Config) -> None:
     stay_on_loopback()
-    # Nobody reads a line for each request; what goes wrong is still said.
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    # Nobody reads a line for each request; what goes wrong is still said, in plain text.
+    structlog.configure(
+        processors=[structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     share_compiled_statements()
+    cheaper.make_cheap()
     connections.share()
     config.option.anyio_mode = "auto"  # every ``async def test_...`` runs without a mark
     spreads = config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput")
@@ -104,13 +111,21 @@ def _loopback_only() -> Iterator[None]:
     assert take_refused() == []
 
 
+@pytest.fixture
+def real_passwords() -> Iterator[None]:
+    """Hashes passwords at the price they have in production."""
+    with cheaper.real_passwords():
+        yield
+
+
 @pytest.fixture(scope="session")
-def anyio_backend() -> str:
-    return "asyncio"
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    """The event loop that servers have."""
+    return "asyncio", {"loop_factory": guarded(loop_factory() or asyncio.new_event_loop)}
 
 
 @pytest.fixture(scope="session", autouse=True)
-async def _one_loop(anyio_backend: str, databases: Databases) -> AsyncIterator[None]:
+async def _one_loop(anyio_backend: object, databases: Databases) -> AsyncIterator[None]:
     """Keeps one event loop for all tests, and what belongs to it."""
     async with connections.kept():
         yield

@@ -11,6 +11,8 @@ from argon2 import PasswordHasher
 from counterfoil.accounts import passwords
 from counterfoil.kernel.errors import Invalid
 
+pytestmark = pytest.mark.usefixtures("real_passwords")
+
 ABOUT = ["Grace", "Hopper", "grace.hopper@example.com"]
 
 

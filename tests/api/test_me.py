@@ -439,6 +439,7 @@ async def test_one_tenants_account_opens_nothing_in_another(shop: Shop, ada: htt
         problem(await elsewhere.get("/t/other/v1/me"), 401, "unauthorized")
 
 
+@pytest.mark.usefixtures("real_passwords")
 async def test_a_hash_of_old_parameters_is_made_anew(
     shop: Shop, ada: httpx.AsyncClient, stranger: httpx.AsyncClient
 ) -> None:

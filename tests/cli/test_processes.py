@@ -125,7 +125,7 @@ def run(*arguments: str, folder: Path, url: str, port: int = 1, **more: Any) -> 
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("dialect", "number"), [("sqlite", signal.SIGTERM), ("postgresql", signal.SIGINT)])
 def test_serve_answers_and_stops_cleanly(start: Callable[..., Started], number: int) -> None:
     server = start("serve")
     server.until_it_answers()
@@ -145,6 +145,7 @@ def test_serve_migrates_when_asked(start: Callable[..., Started], empty_database
     assert server.stop() == 0
 
 
+@pytest.mark.parametrize("dialect", ["sqlite"])
 def test_port_in_use(database_url: str, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -227,6 +228,7 @@ def test_demo_leaves_what_the_seller_changed(start: Callable[..., Started], data
     assert [one["slug"] for one in second.get("/v1/products")[1]["data"]] == ["quillpad"]
 
 
+@pytest.mark.parametrize("dialect", ["sqlite"])
 def test_a_reader_who_has_seen_enough_is_no_error(database_url: str, tmp_path: Path) -> None:
     run("product", "create", "editor", folder=tmp_path, url=database_url)
     reading, writing = os.pipe()

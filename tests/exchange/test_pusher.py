@@ -160,9 +160,10 @@ class TestStripe:
         await stripe_shop.push()
         rows = await owed(shop, kind="product")
         waits = [row for row in rows if row["error"]]
-        assert waits[0]["error"].startswith("Stripe answered 429")
+        (told,) = [row for row in waits if row["error"].startswith("Stripe answered 429")]
+        assert {row["error"] for row in waits if row is not told} <= {"the rail's limit is reached"}
         assert {(row["status"], row["attempts"]) for row in waits} == {("owed", 0)}
-        assert waits[0]["next_attempt_at"] == shop.clock.now() + timedelta(seconds=120)
+        assert told["next_attempt_at"] == shop.clock.now() + timedelta(seconds=120)
         before = len(peer.requests())
         shop.clock.advance(timedelta(seconds=121))
         await stripe_shop.push()

@@ -9,6 +9,7 @@ async with opening(database_url, clock, master) as shop:
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ from counterfoil.rails.sandbox.session import Action, SandboxEvent, Session, act
 from counterfoil.settings import Settings
 from counterfoil.settlement.settle import Settlement, settle
 from counterfoil.web.site import PAGES
+from tests.support.furnished import Furnished
 
 ANSWERED = "http://127.0.0.1:8787"
 TRANSACTIONS_OVERLAP = pytest.mark.parametrize("dialect", ["postgresql"])
@@ -47,6 +49,9 @@ TRANSACTIONS_OVERLAP = pytest.mark.parametrize("dialect", ["postgresql"])
 
 _EMPTY: list[Litestar] = []
 # Applications that were built and whose houses are closed: building one takes longer than most tests.
+
+_MAIL = TemporaryDirectory(prefix="counterfoil-mail-")
+_numbers = itertools.count(1)
 
 _ID = re.compile(r"[a-z]{3}_[0-7][0-9a-hjkmnp-tv-z]{25}")
 
@@ -228,7 +233,7 @@ def _everything(tx: Tx, but: Collection[str]) -> dict[str, list[dict[str, Any]]]
 def _rows(tx: Tx, name: str, where: dict[str, Any]) -> list[dict[str, Any]]:
     table = metadata.tables[name]
     conditions = [table.c.tenant_id == tx.tenant, *[table.c[column] == value for column, value in where.items()]]
-    order = [column for column in (table.c.get("id"), table.c.tenant_id) if column is not None]
+    order = [table.c.id] if "id" in table.c else table.primary_key.columns
     return [dict(row._mapping) for row in tx.all(sa.select(table).where(*conditions).order_by(*order))]
 
 
@@ -281,18 +286,21 @@ def named(rows: Any, known: dict[str, str] | None = None) -> Any:
 async def opening(database_url: str, clock: ManualClock, master: MasterKey, **settings: Any) -> AsyncIterator[Shop]:
     """Open a shop on a migrated database: sandbox connected, no jobs running, no rate limits unless given."""
     given: dict[str, Any] = {"validations_per_minute": 0, "heartbeats_per_hour": 0, "sandbox": True, **settings}
-    with TemporaryDirectory() as folder:
-        given.setdefault("mail_folder", Path(folder))
-        made = Settings.load(database_url=database_url, jobs=False, master_key=master.to_text(), **given)
-        async with open_house(made, clock) as house:
+    given.setdefault("mail_folder", Path(_MAIL.name) / str(next(_numbers)))  # made with the first letter
+    made = Settings.load(database_url=database_url, jobs=False, master_key=master.to_text(), **given)
+    furnished = Furnished(database_url, clock.now(), master.to_text(), made.base_url, made.sandbox)
+    async with open_house(made, clock) as house:
+        secret = furnished.said
+        if secret is None:
             secret = api_keys.new_secret()
             await house.scope(DEFAULT_TENANT).run(api_keys.create, "tests", ["*"], secret=secret)
-            built = _EMPTY.pop() if _EMPTY else build(PAGES)
-            app = move_in(built, house)
-            key = {"Authorization": f"Bearer {secret}"}
-            async with client_of(app) as http, client_of(app, headers=key) as staff:
-                yield Shop(house, app, http, staff)
-            _EMPTY.append(built)
+            furnished.keep(secret)
+        built = _EMPTY.pop() if _EMPTY else build(PAGES)
+        app = move_in(built, house)
+        key = {"Authorization": f"Bearer {secret}"}
+        async with client_of(app) as http, client_of(app, headers=key) as staff:
+            yield Shop(house, app, http, staff)
+        _EMPTY.append(built)
 
 
 def client_of(app: ASGIApp, *, address: str = "127.0.0.1", headers: dict[str, str] | None = None) -> httpx.AsyncClient:

@@ -19,6 +19,8 @@ from counterfoil.db import postgres
 _USUAL_SIZE = 10
 _MORE = 50
 """For tests with several engines, each of which takes no more than the usual; closed when they are given back."""
+_STATEMENTS = 1_000
+"""All that the tests say; a server's hundred would be prepared again and again."""
 
 _shared: set[str] = set()
 _kept: dict[str, sa.Engine] = {}
@@ -57,7 +59,8 @@ def share() -> None:
             return make(url, **options)
         first = _kept.get(url.database)
         if first is None:
-            first = _kept[url.database] = make(url, **{**options, "max_overflow": _MORE})
+            arguments = {"prepared_statement_cache_size": _STATEMENTS, **options["connect_args"]}
+            first = _kept[url.database] = make(url, **{**options, "max_overflow": _MORE, "connect_args": arguments})
             sa.event.listen(first.pool, "connect", _note)
         engine = make(url, **options)
         engine.pool = first.pool

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 _active = False
@@ -33,9 +35,28 @@ def is_loopback(family: int, address: Any) -> bool:
 def _watch(event: str, arguments: tuple[Any, ...]) -> None:
     if event in ("socket.connect", "socket.sendto"):
         sock, address = arguments
-        if not is_loopback(sock.family, address):
-            _refused.append(repr(address))
-            raise OffTheNetwork(f"tests do not connect to {address!r}")
+        _check(sock.family, address)
+
+
+def _check(family: int, address: Any) -> None:
+    if not is_loopback(family, address):
+        _refused.append(repr(address))
+        raise OffTheNetwork(f"tests do not connect to {address!r}")
+
+
+def guarded(make: Callable[[], asyncio.AbstractEventLoop]) -> Callable[[], asyncio.AbstractEventLoop]:
+    """Have event loops keep their own connections on this machine: uvloop's do not go through Python's sockets."""
+
+    first = make()
+    first.close()
+
+    class Guarded(type(first)):  # type: ignore[misc] # known when it runs
+        async def create_connection(self, factory: Any, host: Any = None, port: Any = None, **more: Any) -> Any:
+            if host is not None:
+                _check(socket.AF_INET6 if ":" in host else socket.AF_INET, (host, port))
+            return await super().create_connection(factory, host, port, **more)
+
+    return Guarded
 
 
 def take_refused() -> list[str]:
@@ -48,7 +69,7 @@ def take_refused() -> list[str]:
 def stay_on_loopback() -> None:
     """From now on, until the process ends, refuse to connect to anything beyond this machine.
 
-    An audit hook sees the connections of every library that goes through Python's sockets.
+    An audit hook sees the connections of every library that goes through Python's sockets; see also :func:`guarded`.
     """
     global _active  # noqa: PLW0603 # a hook cannot be removed, so it is added once
     if not _active:

@@ -9,7 +9,7 @@ from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import sqlalchemy as sa
@@ -18,6 +18,8 @@ URL_VARIABLE = "COUNTERFOIL_TEST_POSTGRES_URL"
 """Names a server to use instead of starting one. Its user must be allowed to make databases."""
 
 _SERVER = Path(__file__).with_name("postgres_server.py")
+
+T = TypeVar("T")
 
 
 class PostgresServer:
@@ -70,6 +72,10 @@ class PostgresAdmin:
         """Run statements, by default in the server's own database."""
         self._run(self._execute(database or str(self._url.database), sql))
 
+    def fetch(self, sql: str, database: str) -> list[Any]:
+        """The rows that a statement finds."""
+        return self._run(self._fetch(database, sql))
+
     def close(self) -> None:
         for database in list(self._connections):
             self._disconnect(database)
@@ -81,11 +87,17 @@ class PostgresAdmin:
         if connection is not None:
             self._run(connection.close())
 
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        self._thread.submit(self._runner.run, work).result()
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self._thread.submit(self._runner.run, work).result()
 
     async def _execute(self, database: str, sql: str) -> None:
+        await (await self._connect(database)).execute(sql)
+
+    async def _fetch(self, database: str, sql: str) -> list[Any]:
+        return list(await (await self._connect(database)).fetch(sql))
+
+    async def _connect(self, database: str) -> asyncpg.Connection:
         connection = self._connections.get(database)
         if connection is None:
             connection = self._connections[database] = await asyncpg.connect(self.url_of(database))
-        await connection.execute(sql)
+        return connection

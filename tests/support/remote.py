@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from counterfoil.accounts import api_keys
 from counterfoil.accounts.types import DEFAULT_TENANT
+from counterfoil.db.base import Database
 from counterfoil.db.engines import connect
 from counterfoil.db.tx import Tx
 from counterfoil.exchange import rail_settings
@@ -29,17 +30,21 @@ from counterfoil.rails.sandbox.session import Action, SandboxEvent, act, unseal
 from counterfoil.tables import metadata
 
 R = TypeVar("R")
+Read = Callable[[Tx], R]
 
 
 class Remote:
     """A running server, and a look into its database."""
 
-    def __init__(self, url: str, database_url: str, key: str, sandbox: SandboxSettings | None) -> None:
+    def __init__(
+        self, url: str, database_url: str, key: str, sandbox: SandboxSettings | None, look: Callable[[Read[Any]], Any]
+    ) -> None:
         self.url = url
         self.database_url = database_url
         self.key = key
         self.sandbox = sandbox
         self.http = httpx.Client(base_url=url, timeout=60, trust_env=False)
+        self._look = look
 
     def staff(self, method: str, path: str, /, **body: Any) -> Any:
         """Ask with a key that may do everything; the body of the answer, which must be a success."""
@@ -69,58 +74,70 @@ class Remote:
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         """Every row of a table, past the server."""
-        return look(self.database_url, lambda tx: [dict(row._mapping) for row in tx.all(sa.select(_table(table)))])
+        found: list[dict[str, Any]] = self._look(lambda tx: _rows(tx, sa.select(metadata.tables[table])))
+        return found
 
     def books(self) -> dict[str, list[dict[str, Any]]]:
-        """Every row of every table, to show that nothing changed."""
+        """Every row of every table, to show that nothing changed; but not when keys were last used."""
 
         def every(tx: Tx) -> dict[str, list[dict[str, Any]]]:
+            filled = {name for (name,) in tx.all(_WITH_ROWS)}
             return {
-                name: [dict(row._mapping) for row in tx.all(sa.select(table).order_by(*table.primary_key.columns))]
+                name: _rows(tx, sa.select(*_kept(table)).order_by(*table.primary_key.columns)) if name in filled else []
                 for name, table in metadata.tables.items()
             }
 
-        return look(self.database_url, every)
+        found: dict[str, list[dict[str, Any]]] = self._look(every)
+        return found
 
 
-def _table(name: str) -> sa.Table:
-    return metadata.tables[name]
+_WITH_ROWS = sa.text(
+    " UNION ALL ".join(f"SELECT '{name}' WHERE EXISTS (SELECT 1 FROM {name})" for name in metadata.tables)
+).columns(sa.Column("name", sa.Text))
 
 
-def _apart(work: Callable[[], Coroutine[Any, Any, R]]) -> R:
-    """Run it in a loop of its own, in a thread of its own: whoever asks may be in a loop already."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(lambda: asyncio.run(work())).result()
+def _kept(table: sa.Table) -> list[sa.Column[Any]]:
+    # Servers note every ten seconds which keys were used.
+    return [column for column in table.columns if (table.name, column.name) != ("api_keys", "last_used_at")]
 
 
-def look(database_url: str, read: Callable[[Tx], R]) -> R:
-    """Read a database that a server in another process has open."""
-
-    async def reading() -> R:
-        database = connect(database_url, SystemClock())
-        try:
-            return await database.scope(DEFAULT_TENANT).read(read)
-        finally:
-            await database.close()
-
-    return _apart(reading)
+def _rows(tx: Tx, statement: sa.Select[Any]) -> list[dict[str, Any]]:
+    return [dict(row._mapping) for row in tx.all(statement)]
 
 
-async def _prepare(database_url: str, master: MasterKey, secret: str) -> SandboxSettings | None:
-    database = connect(database_url, SystemClock())
+class Apart:
+    """A loop and a thread of our own: whoever asks may be in a loop already."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1)
+        self._runner = asyncio.Runner()
+
+    def __call__(self, work: Callable[[], Coroutine[Any, Any, R]]) -> R:
+        return self._thread.submit(lambda: self._runner.run(work())).result()
+
+    def close(self) -> None:
+        self._thread.submit(self._runner.close).result()
+        self._thread.shutdown()
+
+
+async def _prepare(database: Database, master: MasterKey, secret: str) -> SandboxSettings | None:
     scope = database.scope(DEFAULT_TENANT)
-    try:
-        await scope.run(api_keys.create, "tests", ["*"], secret=secret)
-        row = await scope.read(rail_settings.load, "sandbox")
-        return rail_settings.unseal(row, DEFAULT_TENANT, master, SandboxSettings) if row else None
-    finally:
-        await database.close()
+    await scope.run(api_keys.create, "tests", ["*"], secret=secret)
+    row = await scope.read(rail_settings.load, "sandbox")
+    return rail_settings.unseal(row, DEFAULT_TENANT, master, SandboxSettings) if row else None
 
 
 @contextlib.contextmanager
 def connected(url: str, database_url: str, master: MasterKey) -> Iterator[Remote]:
     """Make a key that may do everything, and read the sandbox's secret."""
     secret = api_keys.new_secret()
-    remote = Remote(url, database_url, secret, _apart(lambda: _prepare(database_url, master, secret)))
-    with remote.http:
-        yield remote
+    with contextlib.closing(Apart()) as apart:
+        database = connect(database_url, SystemClock())
+        try:
+            sandbox = apart(lambda: _prepare(database, master, secret))
+            scope = database.scope(DEFAULT_TENANT)
+            remote = Remote(url, database_url, secret, sandbox, lambda read: apart(lambda: scope.read(read)))
+            with remote.http:
+                yield remote
+        finally:
+            apart(database.close)
