@@ -31,8 +31,11 @@ _HASTY = {
     "synchronous_commit": "off",
     "full_page_writes": "off",
     "wal_level": "minimal",
+    "max_wal_size": "256MB",
     "max_wal_senders": "0",
 }
+_IN_MEMORY = Path("/dev/shm")
+_ROOM = 2 * 1024**3
 _READY = "database system is ready to accept connections"
 
 
@@ -42,7 +45,7 @@ def main(*, durable: bool) -> None:
     owner = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
     identity: dict[str, Any] = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []} if owner else {}
     # A socket's path has at most 107 bytes, so not in the tests' own (deep) folder.
-    folder = Path(tempfile.mkdtemp(prefix="cf-pg-"))
+    folder = Path(tempfile.mkdtemp(prefix="cf-pg-", dir=None if durable else _place()))
     try:
         if owner:
             os.chown(folder, owner.pw_uid, owner.pw_gid)
@@ -69,6 +72,13 @@ def main(*, durable: bool) -> None:
             serve(server, f"postgresql://postgres@/postgres?host={folder}")
     finally:
         shutil.rmtree(folder)
+
+
+def _place() -> Path | None:
+    """A folder that no disk is behind, where the system has one with room; else the usual place."""
+    if not _IN_MEMORY.is_dir() or not os.access(_IN_MEMORY, os.W_OK) or shutil.disk_usage(_IN_MEMORY).free < _ROOM:
+        return None
+    return _IN_MEMORY
 
 
 def serve(server: subprocess.Popen[str], url: str) -> None:
