@@ -8,7 +8,9 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
+import pytest
 from tests.support.app import Shop
 from tests.support.listening import happen, listen, send
 from tests.support.receiver import Message, Receiver, Reply, receiving
@@ -17,6 +19,7 @@ from counterfoil.accounts.types import DEFAULT_TENANT
 from counterfoil.db.tx import Tx
 from counterfoil.webhooks import deliveries
 from counterfoil.webhooks.deliveries import Claim, Outcome
+from counterfoil.webhooks.sender import Answer, Sender
 from counterfoil.webhooks.worker import Courier
 
 
@@ -142,6 +145,39 @@ async def test_a_dead_workers_claims_are_sent_by_another(shop: Shop, receiver: R
     await shop.scope.run(deliveries.finish, shop.house.master, [late])
     assert await shop.row("webhook_deliveries") == delivery
     assert (await shop.row("webhook_endpoints"))["first_failed_at"] is None
+
+
+async def test_a_defect_leaves_nothing_under_way_and_loses_nothing(
+    shop: Shop, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post = Sender.post
+    begun = 0
+    both, never = asyncio.Event(), asyncio.Event()
+    cut_off: list[int] = []
+
+    async def broken(*_: Any, **__: Any) -> Answer:
+        nonlocal begun
+        begun += 1
+        if begun == 1:
+            await both.wait()
+            raise RuntimeError("a defect")
+        both.set()
+        try:
+            await never.wait()
+        finally:
+            cut_off.append(begun)
+        return Answer(200, None)
+
+    await listen(shop, receiver.url, "thing.*")
+    await shop.scope.run(things, 10)
+    monkeypatch.setattr(Sender, "post", broken)
+    async with asyncio.timeout(20):
+        assert await send(shop) == 0
+    assert (begun, cut_off) == (2, [2])
+    monkeypatch.setattr(Sender, "post", post)
+    shop.clock.advance(deliveries.CLAIM_LASTS)
+    assert await send(shop) == 10
+    assert await shop.count("webhook_deliveries", status="success") == len({one.id for one in receiver.messages}) == 10
 
 
 async def test_what_is_claimed_too_long_ago_is_given_back(shop: Shop, receiver: Receiver) -> None:

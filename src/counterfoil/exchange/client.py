@@ -9,9 +9,11 @@ from counterfoil.rails.base import HttpRequest, HttpResponse, RailUnavailable
 from counterfoil.rails.mirror import MoreToAsk
 
 if TYPE_CHECKING:
-    import httpx
+    import httpcore
 
-_SECONDS, _CONNECT_SECONDS = 15, 5
+_SECONDS = 15.0
+_TIMEOUTS = {"connect": 5.0, "read": _SECONDS, "write": _SECONDS, "pool": _SECONDS}
+_CONNECTIONS, _KEPT_OPEN, _IDLE_SECONDS = 100, 20, 5.0
 _LARGEST = 4 * 1024 * 1024
 
 
@@ -42,30 +44,33 @@ class RailClient:
     """Sends requests; every failure to get an answer is RailUnavailable, whose outcome is unknown."""
 
     def __init__(self) -> None:
-        self._client: httpx.AsyncClient | None = None
+        self._pool: httpcore.AsyncConnectionPool | None = None
 
     async def send(self, request: HttpRequest) -> HttpResponse:
         """Send one request, following no redirects. Raises RailUnavailable."""
-        import httpx  # noqa: PLC0415 # on first use: a start does not need it
+        from counterfoil.connections import NO_ANSWER, Connections, pool  # noqa: PLC0415 # a start does not need it
 
-        if self._client is None:
-            timeout = httpx.Timeout(_SECONDS, connect=_CONNECT_SECONDS)
-            self._client = httpx.AsyncClient(timeout=timeout, follow_redirects=False, trust_env=False)
+        if self._pool is None:
+            self._pool = pool(Connections(), most=_CONNECTIONS, keep=_KEPT_OPEN, idle_seconds=_IDLE_SECONDS)
         try:
-            async with self._client.stream(
-                request.method, request.url, headers=request.headers, content=request.body
+            async with self._pool.stream(
+                request.method,
+                request.url,
+                headers=[("User-Agent", "Counterfoil"), *request.headers.items()],
+                content=None if request.method == "GET" else request.body,
+                extensions={"timeout": _TIMEOUTS},
             ) as response:
                 body = bytearray()
-                async for chunk in response.aiter_bytes():
+                async for chunk in response.aiter_stream():
                     body += chunk
                     if len(body) > _LARGEST:
                         raise RailUnavailable("the rail's answer is too long")
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except NO_ANSWER as error:
             raise RailUnavailable(f"no answer: {type(error).__name__}") from error
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        return HttpResponse(status=response.status_code, headers=headers, body=bytes(body))
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+        return HttpResponse(status=response.status, headers=headers, body=bytes(body))
 
     async def close(self) -> None:
         """Let go of open connections."""
-        if self._client is not None:
-            await self._client.aclose()
+        if self._pool is not None:
+            await self._pool.aclose()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-import ssl
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -13,6 +11,7 @@ from typing import Any, NamedTuple
 
 import httpcore
 
+from counterfoil.connections import NO_ANSWER, Connections, pool
 from counterfoil.webhooks.targets import Resolve, Resolver, TargetRefused, addresses_of
 
 _KEPT = 1024
@@ -35,13 +34,13 @@ class Answer(NamedTuple):
     """How long the receiver asks to be left alone."""
 
 
-class CheckedConnections(httpcore.AsyncNetworkBackend):
+class CheckedConnections(Connections):
     """Connects to addresses that were checked; the certificate is still checked against the name."""
 
     def __init__(self, resolve: Resolve, *, allow_loopback: bool) -> None:
+        super().__init__()
         self._resolve = resolve
         self._allow_loopback = allow_loopback
-        self._plain = httpcore.AnyIOBackend()
 
     async def connect_tcp(
         self,
@@ -58,18 +57,8 @@ class CheckedConnections(httpcore.AsyncNetworkBackend):
             raise httpcore.ConnectError("its name cannot be resolved") from error
         for address in found[:-1]:
             with contextlib.suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
-                return await self._plain.connect_tcp(address, port, timeout, local_address, socket_options)
-        return await self._plain.connect_tcp(found[-1], port, timeout, local_address, socket_options)
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
-        await asyncio.sleep(seconds)
-
-
-@functools.cache
-def _trust() -> ssl.SSLContext:
-    """The authorities of this system, which takes some 25 ms to read."""
-    return ssl.create_default_context()
+                return await super().connect_tcp(address, port, timeout, local_address, socket_options)
+        return await super().connect_tcp(found[-1], port, timeout, local_address, socket_options)
 
 
 class Sender:
@@ -78,13 +67,8 @@ class Sender:
     def __init__(self, *, allow_loopback: bool, seconds: float, resolve: Resolve | None = None) -> None:
         self._seconds = seconds
         self._resolver = Resolver()
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=_trust(),
-            max_connections=_CONNECTIONS,
-            max_keepalive_connections=_CONNECTIONS // 2,
-            keepalive_expiry=_IDLE_SECONDS,
-            network_backend=CheckedConnections(resolve or self._resolver, allow_loopback=allow_loopback),
-        )
+        checked = CheckedConnections(resolve or self._resolver, allow_loopback=allow_loopback)
+        self._pool = pool(checked, most=_CONNECTIONS, keep=_CONNECTIONS // 2, idle_seconds=_IDLE_SECONDS)
 
     async def post(self, url: str, headers: dict[str, str], body: bytes, *, at: datetime) -> Answer:
         """Send one message at this moment. Whatever goes wrong is in the answer."""
@@ -97,9 +81,7 @@ class Sender:
             return Answer(None, f"no answer within {self._seconds:g} seconds")
         except TargetRefused as error:
             return Answer(None, str(error))
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
-            return Answer(None, _readable(f"{type(error).__name__}: {error}"))
-        except (OSError, ValueError) as error:  # a broken certificate chain, a URL that only looked like one
+        except NO_ANSWER as error:
             return Answer(None, _readable(f"{type(error).__name__}: {error}"))
 
     async def close(self) -> None:

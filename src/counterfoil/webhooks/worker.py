@@ -155,8 +155,9 @@ class Courier:
         round_ = _Round(claim, time.monotonic() + self._begin_within)
         at_once = self._settings.webhooks_per_endpoint
         turns = iter(claim.deliveries)
-        workers = [self._work(scope, round_, keys, turns) for _ in range(min(at_once, len(claim.deliveries)))]
-        await asyncio.gather(*workers)
+        async with asyncio.TaskGroup() as workers:  # none goes on alone when one fails
+            for _ in range(min(at_once, len(claim.deliveries))):
+                workers.create_task(self._work(scope, round_, keys, turns))
         if round_.unsent:
             await scope.run(deliveries.release, claim.worker, round_.unsent)
         if round_.notes:
