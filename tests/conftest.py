@@ -23,7 +23,7 @@ from counterfoil.kernel.secrets import MasterKey
 from counterfoil.kernel.signing import PrivateKey
 from counterfoil.licensing import signing_keys
 from counterfoil.server import loop_factory
-from tests.support import cheaper, connections
+from tests.support import cheaper, connections, kept_file
 from tests.support.compiled import share as share_compiled_statements
 from tests.support.databases import Databases, Dialect, in_memory_folder
 from tests.support.network import guarded, stay_on_loopback, take_refused
@@ -45,6 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
     share_compiled_statements()
     cheaper.make_cheap()
     connections.share()
+    kept_file.share()
     config.option.anyio_mode = "auto"  # every ``async def test_...`` runs without a mark
     spreads = config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput")
     if spreads and URL_VARIABLE not in os.environ:

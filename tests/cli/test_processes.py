@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.cli.conftest import Cli
 from tests.support.server import free_port
 
 PROGRAM = [sys.executable, "-m", "counterfoil.cli.main"]
@@ -157,19 +158,12 @@ def test_port_in_use(database_url: str, tmp_path: Path) -> None:
             assert refused.stderr == f"error: port {port} of 127.0.0.1 is in use\nhint:  set COUNTERFOIL_PORT\n"
 
 
-def test_worker_does_the_jobs_of_servers_that_do_not(
-    start: Callable[..., Started], database_url: str, tmp_path: Path
-) -> None:
+def test_worker_does_the_jobs_of_servers_that_do_not(start: Callable[..., Started], cli: Cli) -> None:
     server = start("serve", jobs="false")
     server.until_it_answers()
     worker = start("worker")
     worker.wait_for(lambda: "jobs run here" in worker.text())
-
-    def jobs_ran() -> bool:
-        shown = run("health", "--json", folder=tmp_path, url=database_url)
-        return '"jobs": "ok"' in shown.stdout
-
-    worker.wait_for(jobs_ran)
+    worker.wait_for(lambda: '"jobs": "ok"' in cli.attempt("health", "--json")[1])
     assert worker.stop() == 0
     said, *logged = worker.text().splitlines()
     assert said == "jobs run here"
@@ -211,15 +205,15 @@ def test_demo_twice_is_one_demo(start: Callable[..., Started], tmp_path: Path) -
     print(f"seconds to the first answer: {took[0]:.2f}, then {took[1]:.2f}")
 
 
-def test_demo_leaves_what_the_seller_changed(start: Callable[..., Started], database_url: str, tmp_path: Path) -> None:
+def test_demo_leaves_what_the_seller_changed(start: Callable[..., Started], cli: Cli) -> None:
     first = start("demo")
     first.wait_for(lambda: "Ctrl-C" in first.text())
     key = _demo_key(first.text())
     first.stop()
-    assert run("product", "archive", "inkwell", folder=tmp_path, url=database_url).returncode == 0
-    listed = json.loads(run("api-key", "list", "--json", folder=tmp_path, url=database_url).stdout)["data"]
-    assert [one["name"] for one in listed] == ["demo"]
-    assert run("api-key", "revoke", listed[0]["id"], folder=tmp_path, url=database_url).returncode == 0
+    cli("product", "archive", "inkwell")
+    (listed,) = cli.json("api-key", "list")["data"]
+    assert listed["name"] == "demo"
+    cli("api-key", "revoke", listed["id"])
     second = start("demo")
     second.wait_for(lambda: "Ctrl-C" in second.text())
     fresh = _demo_key(second.text())
@@ -229,8 +223,8 @@ def test_demo_leaves_what_the_seller_changed(start: Callable[..., Started], data
 
 
 @pytest.mark.parametrize("dialect", ["sqlite"])
-def test_a_reader_who_has_seen_enough_is_no_error(database_url: str, tmp_path: Path) -> None:
-    run("product", "create", "editor", folder=tmp_path, url=database_url)
+def test_a_reader_who_has_seen_enough_is_no_error(database_url: str, tmp_path: Path, cli: Cli) -> None:
+    cli("product", "create", "editor")
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
@@ -247,8 +241,8 @@ def test_a_reader_who_has_seen_enough_is_no_error(database_url: str, tmp_path: P
 
 
 @pytest.mark.parametrize("dialect", ["sqlite"])
-def test_a_terminal_shows_what_a_pipe_gets(database_url: str, tmp_path: Path) -> None:
-    run("product", "create", "editor", folder=tmp_path, url=database_url)
+def test_a_terminal_shows_what_a_pipe_gets(database_url: str, tmp_path: Path, cli: Cli) -> None:
+    cli("product", "create", "editor")
     plain = run("product", "list", folder=tmp_path, url=database_url).stdout
     ours, theirs = pty.openpty()
     env = {**environment(database_url, 1), "COLUMNS": "150", "TERM": "xterm"}
