@@ -28,7 +28,7 @@ from counterfoil.kernel.secrets import MasterKey
 
 KILLS = 50
 BUYERS = 6
-LONGEST_LIFE = 0.35
+LONGEST_LIFE = 0.25
 """Seconds that a server lives at most once it answers."""
 MACHINES = 2
 

@@ -122,15 +122,16 @@ def names_of(events: Sequence[SandboxEvent]) -> dict[str, str]:
     return dict(zip(references, "abcdef", strict=False))
 
 
-def orders_of(count: int, *, whole_up_to: int) -> Iterator[tuple[int, ...]]:
-    """Every order of ``count`` things, each of them twice; of many, not every place for the second ones."""
+def orders_of(count: int, *, whole_up_to: int, brief: bool = False) -> Iterator[tuple[int, ...]]:
+    """Every order of ``count`` things, each of them twice; of many, not every place for the second ones, and when
+    ``brief`` only one place for each order.
+    """
     if count <= whole_up_to:
         yield from sorted(set(itertools.permutations([*range(count)] * 2)))
         return
-    for order in itertools.permutations(range(count)):
-        yield order + order
-        yield order + order[::-1]
-        yield tuple(place for place in order for _ in range(2))
+    for number, order in enumerate(itertools.permutations(range(count))):
+        places = (order + order, order + order[::-1], tuple(place for place in order for _ in range(2)))
+        yield from [places[number % 3]] if brief and count > 3 else places
 
 
 @pytest.mark.parametrize("story", STORIES)
@@ -142,7 +143,7 @@ async def test_any_order_of_the_same_news_ends_the_same(shop: Shop, story: str, 
     runs = 0
     length = len(await story_of(shop, await shop.checkout(sold), tabs))
     whole_up_to = 3 if dialect == "sqlite" else 2  # the rules are the same on both, and SQLite is quicker here
-    for order in orders_of(length, whole_up_to=whole_up_to):
+    for order in orders_of(length, whole_up_to=whole_up_to, brief=dialect != "sqlite"):
         opened = await shop.checkout((sold, 1), code="none", email="ann@x.example")
         events = await story_of(shop, opened, tabs)
         for place in order:
@@ -161,7 +162,7 @@ async def test_any_order_of_the_same_news_ends_the_same(shop: Shop, story: str, 
         assert told == first, f"order {order}"
         runs += 1
         assert await shop.count("inbox") == runs * length
-    assert runs == {1: 1, 2: 6, 3: 90 if whole_up_to == 3 else 18, 4: 72}[length]
+    assert runs == ({1: 1, 2: 6, 3: 90, 4: 72} if dialect == "sqlite" else {1: 1, 2: 6, 3: 18, 4: 24})[length]
     checkout = first["checkout"]
     assert (checkout["status"], checkout["paid"]) == (status, paid)
     assert statuses(first) == verdicts

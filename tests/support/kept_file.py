@@ -83,7 +83,12 @@ def share() -> None:
 
 def _keeping(pool: Any) -> sa.Pool:
     keeping = sa.pool.QueuePool(
-        pool._creator, pool_size=_IDLE, max_overflow=_MORE, dialect=pool._dialect, _dispatch=pool.dispatch
+        pool._creator,
+        pool_size=_IDLE,
+        max_overflow=_MORE,
+        use_lifo=True,
+        dialect=pool._dialect,
+        _dispatch=pool.dispatch,
     )
     sa.event.listen(keeping, "checkout", _be_patient)
     return keeping

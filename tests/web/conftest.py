@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
 from tests.support.app import Shop, client_of, opening
+from tests.web.browsers import quit_idle
 
 from counterfoil.kernel.clock import ManualClock
 from counterfoil.kernel.secrets import MasterKey
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _browsers() -> Iterator[None]:
+    yield
+    quit_idle()
 
 
 @pytest.fixture

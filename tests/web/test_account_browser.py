@@ -13,7 +13,7 @@ from selenium.webdriver.common.by import By
 from tests.support.accounts import OTHER_PASSWORD, PASSWORD
 from tests.support.databases import Databases
 from tests.support.server import Server, serving
-from tests.web.test_browser import CHROMIUM, DESKTOP, DRIVER, NARROW, PATIENCE, PHONE, Browser, browsing
+from tests.web.browsers import CHROMIUM, DESKTOP, DRIVER, NARROW, PATIENCE, PHONE, Browser, browsing
 
 pytestmark = [
     pytest.mark.xdist_group("web-browser"),

@@ -21,7 +21,7 @@ from tests.support.app import good, problem
 from tests.support.databases import Databases
 from tests.support.server import Server, serving
 from tests.web import test_browser
-from tests.web.test_browser import CHROMIUM, DRIVER, FLAGS, PATIENCE, PHONE, Browser
+from tests.web.browsers import CHROMIUM, DRIVER, FLAGS, PATIENCE, PHONE, Browser
 
 from counterfoil.accounts import passwords, users
 from counterfoil.accounts.types import DEFAULT_TENANT
