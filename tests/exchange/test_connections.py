@@ -1,13 +1,17 @@
-"""Servers that cut connections off at once: there is no answer, and nothing worse."""
+"""Connections to rails and receivers: those that are cut off at once are no answer, and nothing worse."""
 
 from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from typing import Any
 
+import httpcore
 import pytest
 from tests.peers.hangs_up import hanging_up
+from tests.support.receiver import receiving
 
+from counterfoil.connections import Connections
 from counterfoil.exchange.client import RailClient
 from counterfoil.rails.base import HttpRequest, RailUnavailable
 from counterfoil.webhooks.sender import Sender
@@ -27,6 +31,29 @@ async def test_a_rail_that_hangs_up_is_not_available() -> None:
                 assert {type(one) for one in tries} == {RailUnavailable}
     with pytest.raises(RailUnavailable, match=r"^no answer: ConnectError$"):
         await client.send(HttpRequest(method="GET", url=url))
+    await client.close()
+
+
+async def test_a_rail_at_a_name_with_letters_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = Connections.connect_tcp
+    asked: list[str] = []
+
+    async def nearby(self: Connections, host: str, **more: Any) -> httpcore.AsyncNetworkStream:
+        asked.append(host)
+        return await connect(self, "127.0.0.1", **more)
+
+    monkeypatch.setattr(Connections, "connect_tcp", nearby)
+    client = RailClient()
+    async with receiving() as receiver:
+        request = HttpRequest(method="DELETE", url=f"http://bücher.example:{receiver.port}/a%20b?c=%C3%BC")
+        assert (await client.send(request)).status == 200
+        (message,) = receiver.messages
+    assert asked == ["xn--bcher-kva.example"]
+    assert message.path == "/a%20b?c=%C3%BC"
+    assert message.headers["host"] == f"xn--bcher-kva.example:{receiver.port}"
+    assert (message.headers["content-length"], message.headers["user-agent"]) == ("0", "Counterfoil")
+    with pytest.raises(RailUnavailable, match=r"^no answer: UnicodeE"):
+        await client.send(HttpRequest(method="GET", url="http://bücher..example/"))
     await client.close()
 
 

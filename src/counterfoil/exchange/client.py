@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar
+from urllib.parse import urlsplit, urlunsplit
 
 from counterfoil.rails.base import HttpRequest, HttpResponse, RailUnavailable
 from counterfoil.rails.mirror import MoreToAsk
@@ -40,6 +41,13 @@ async def follow(client: Sends, request: HttpRequest, read: Callable[[HttpRespon
     raise RailUnavailable("the rail's answers have no end")
 
 
+def _in_ascii(url: str) -> str:
+    """A URL whose host has letters of its own, as it is asked for (RFC 3490). Raises UnicodeError."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").encode("idna").decode()
+    return urlunsplit(parts._replace(netloc=host if parts.port is None else f"{host}:{parts.port}"))
+
+
 class RailClient:
     """Sends requests; every failure to get an answer is RailUnavailable, whose outcome is unknown."""
 
@@ -55,7 +63,7 @@ class RailClient:
         try:
             async with self._pool.stream(
                 request.method,
-                request.url,
+                request.url if request.url.isascii() else _in_ascii(request.url),
                 headers=[("User-Agent", "Counterfoil"), *request.headers.items()],
                 content=None if request.method == "GET" else request.body,
                 extensions={"timeout": _TIMEOUTS},
