@@ -22,10 +22,17 @@ NO_ANSWER = (
 
 
 class _Stream(httpcore.AsyncNetworkStream):
-    """One connection, which may be cut at any moment."""
+    """One connection, which may be cut at any moment. Whoever drops it closes it."""
 
     def __init__(self, plain: httpcore.AsyncNetworkStream) -> None:
         self._plain = plain
+        self._loop = asyncio.get_running_loop()
+        self._is_ours = True
+
+    def __del__(self) -> None:
+        # The pool forgets connections when it is cancelled while it closes several.
+        if self._is_ours and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(_close_soon, self._plain)  # the collector runs in any thread
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
         return await self._plain.read(max_bytes, timeout)
@@ -34,6 +41,7 @@ class _Stream(httpcore.AsyncNetworkStream):
         await self._plain.write(buffer, timeout)
 
     async def aclose(self) -> None:
+        self._is_ours = False
         await self._plain.aclose()
 
     async def start_tls(
@@ -42,7 +50,9 @@ class _Stream(httpcore.AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> httpcore.AsyncNetworkStream:
-        return _Stream(await self._plain.start_tls(ssl_context, server_hostname, timeout))
+        encrypted = _Stream(await self._plain.start_tls(ssl_context, server_hostname, timeout))
+        self._is_ours = False
+        return encrypted
 
     def get_extra_info(self, info: str) -> Any:
         # anyio asks the socket for its other end, whatever is asked; uvloop has no socket once the connection is reset.
@@ -50,6 +60,19 @@ class _Stream(httpcore.AsyncNetworkStream):
             return self._plain.get_extra_info(info)
         except AttributeError:
             return True if info == "is_readable" else None  # readable: the pool sees that it is over
+
+
+_closing: set[asyncio.Task[None]] = set()
+
+
+def _close_soon(stream: httpcore.AsyncNetworkStream) -> None:
+    task = asyncio.ensure_future(_close(stream))
+    _closing.add(task)
+    task.add_done_callback(_closing.discard)
+
+
+async def _close(stream: httpcore.AsyncNetworkStream) -> None:
+    await stream.aclose()
 
 
 class Connections(httpcore.AsyncNetworkBackend):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from datetime import UTC, datetime
 from typing import Any
 
@@ -66,3 +67,21 @@ async def test_a_receiver_that_hangs_up_has_not_answered() -> None:
                 assert answer.error is not None
                 assert answer.error.partition(":")[0] in KINDS
     await sender.close()
+
+
+async def test_a_connection_that_is_dropped_is_closed() -> None:
+    ended = asyncio.Event()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert await reader.read() == b""
+        writer.close()
+        ended.set()
+
+    server = await asyncio.start_server(listen, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    await Connections().connect_tcp("127.0.0.1", port)  # its answer is lost
+    gc.collect()
+    async with asyncio.timeout(20):
+        await ended.wait()
+    server.close()
+    await server.wait_closed()
