@@ -25,6 +25,7 @@ from counterfoil.kernel.ids import first_id, is_id, to_uuid
 _BATCH = 500
 _SLICE = 20_000
 _MOST_AT_ONCE = 100_000
+_LEARN_AT = 2_000
 
 _reader = Reader(events)
 
@@ -152,7 +153,7 @@ async def seal_all(scope: Scope, sign: Callable[[bytes], bytes], key_id: str, *,
     After a hundred thousand it stops, to let others have a turn. Raises ChainBroken.
     """
     first: str | None = await scope.read(start, back=back, rows=rows)
-    done = 0
+    done, learn_at = 0, _LEARN_AT
     while first is not None and done < _MOST_AT_ONCE:
         found = await scope.read(look, first=first)
         first = found.unsealed or found.next
@@ -163,4 +164,7 @@ async def seal_all(scope: Scope, sign: Callable[[bytes], bytes], key_id: str, *,
             done, first = done + sealed.count, sealed.next
             if not sealed.count:
                 break
+            if done >= learn_at:  # a plan made while the record was small takes minutes for many
+                await scope.database.learn(events.name, event_seals.name)
+                learn_at = done * 4
     return done
